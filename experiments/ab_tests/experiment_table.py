@@ -27,8 +27,9 @@ _MOST_NAMED = 20  # cells that are named
 
 
 class TableColumns(NamedTuple):
-    """Which columns of a file mean what: `arm`; `outcomes`; `people`, the number that a row stands for, "" for
-    one; `covariates`; and `squares`, {outcome: column of the sums of its squares}.
+    """Which columns of a file mean what: `arm`; `outcomes`; `people`, the number that a row stands for, "" for one;
+    `covariates`; `squares`, {outcome: column of the sums of its squares}; and `user`, who a row is about, "" if nobody
+    has several rows.
     """
 
     arm: str
@@ -36,6 +37,7 @@ class TableColumns(NamedTuple):
     people: str = ""
     covariates: tuple[str, ...] = ()
     squares: Mapping[str, str] = {}
+    user: str = ""
 
 
 class OutcomeColumn(NamedTuple):
@@ -95,7 +97,39 @@ def read_table(path: Path, wanted: TableColumns, arms: Sequence[str] = ()) -> Ex
     outcomes = tuple(_outcome(found, name, wanted, count) for name in wanted.outcomes)
     x = [column for name in wanted.covariates for column in _covariate(found, name)]
     wide = np.column_stack(x) if x else np.zeros((len(arm), 0))
-    return ExperimentTable(str(path), names, arm, count, bool(wanted.people), outcomes, wide, found.table.notes)
+    table = ExperimentTable(str(path), names, arm, count, bool(wanted.people), outcomes, wide, found.table.notes)
+    return _by_person(table, found, wanted) if wanted.user else table
+
+
+def _by_person(table: ExperimentTable, found: _Cells, wanted: TableColumns) -> ExperimentTable:
+    """The table with one row a person, in the order of their first rows, whose covariates count: amounts are summed,
+    yes is whether any row says so. A row whose person is not known is one of its own.
+    """
+    index, rows, person = dict[str, int](), list[int](), list[int]()
+    for i, cell in enumerate(found.columns[wanted.user]):
+        key = f"row {i}" if values.missing(cell) else f"user {cell}"
+        if key not in index:
+            index[key] = len(rows)
+            rows.append(i)
+        person.append(index[key])
+    each, first = np.array(person), np.array(rows)
+    moved = np.flatnonzero(table.arm != table.arm[first][each])
+    if len(moved):
+        fix = "write the arm that was assigned first in all rows of a person"
+        raise InvalidRequest(
+            *(
+                Problem(found.where(i, wanted.arm), f"{found.columns[wanted.user][i]!r} was in another arm before", fix)
+                for i in moved[:_MOST_NAMED].tolist()
+            )
+        )
+    outcomes = []
+    for one in table.outcomes:
+        total = np.bincount(each, one.total, len(first)).astype(np.float64)
+        total = np.minimum(total, 1.0) if one.binary else total
+        outcomes.append(one._replace(total=total, square=total if one.binary else total * total))
+    notes = (*table.notes, f"{len(each):,} rows of {len(first):,} people")
+    people = np.ones(len(first))
+    return table._replace(arm=table.arm[first], people=people, outcomes=tuple(outcomes), x=table.x[first], notes=notes)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -106,15 +140,17 @@ def _check_distinct(wanted: TableColumns) -> None:
     if wanted.people and wanted.covariates:
         fix = "give one row a person, or leave --covariate out"
         raise refused("covariate", "rows of sums have no covariates of persons", fix)
-    given = [wanted.arm, *wanted.outcomes, *wanted.covariates, *wanted.squares.values(), wanted.people]
+    if wanted.people and wanted.user:
+        raise refused("user", "rows of sums are not of one person", "leave --user or --count out")
+    given = [wanted.arm, wanted.user, *wanted.outcomes, *wanted.covariates, *wanted.squares.values(), wanted.people]
     twice = [name for i, name in enumerate(given) if name and name in given[:i]]
     if twice:
         raise refused(twice[0], "the column is given twice", "name each column once")
 
 
 def _cells(table: Table, wanted: TableColumns) -> _Cells:
-    read = [wanted.arm, *wanted.outcomes, *wanted.covariates, *wanted.squares.values()]
-    places = {name: _place(table, name) for name in [*read, *([wanted.people] if wanted.people else [])]}
+    read = [wanted.arm, *wanted.outcomes, *wanted.covariates, *wanted.squares.values(), wanted.people, wanted.user]
+    places = {name: _place(table, name) for name in read if name}
     lines, columns = list[int](), {name: list[str]() for name in places}
     for row in table.rows():
         lines.append(row.line)

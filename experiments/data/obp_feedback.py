@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bandit.tables.reader import refused
 from experiments.data.imported_events import ImportedLog, LogColumns
 
+_MOST_ARMS = 1000
 _ONE_EACH = ("action", "reward", "pscore")
 _SAVE = "np.savez('log.npz', **{key: value for key, value in bandit_feedback.items() if value is not None})"
 
@@ -42,7 +43,7 @@ def from_json(path: Path, found: Mapping[str, Any]) -> ImportedLog:
     arrays = dict[str, NDArray[Any] | None]()
     for name, value in found.items():
         try:
-            arrays[name] = np.array(value, dtype=np.float64) if isinstance(value, list) else None
+            arrays[name] = None if value is None else np.array(value, dtype=np.float64)
         except (TypeError, ValueError):
             arrays[name] = None
     return _log(str(path), arrays)
@@ -83,6 +84,9 @@ def _log(name: str, arrays: Mapping[str, NDArray[Any] | None]) -> ImportedLog:
         columns["position"] = position
     columns |= _wide(name, "context", "x", arrays.get("context"), n)
     columns |= _wide(name, "pi_b", "p", _of_position(name, arrays.get("pi_b"), columns.get("position"), n), n)
+    arms = arrays.get("n_actions")
+    if "p_0" not in columns and arms is not None and arms.ndim == 0 and 0 < arms <= _MOST_ARMS:
+        columns |= {f"eligible_{a}": np.ones(n) for a in range(int(arms))}
     known = ("context", "pi_b", "position", *_ONE_EACH)
     ignored = [key for key, found in arrays.items() if key not in known and found is not None and found.ndim]
     notes = (f"not read: {', '.join(sorted(ignored))}",) if ignored else ()

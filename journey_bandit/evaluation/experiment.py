@@ -46,6 +46,7 @@ def _plan_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--arm", required=True, metavar="COLUMN", help="Which arm was assigned.")
 @click.option("--outcome", "outcomes", required=True, multiple=True, metavar="COLUMN", help="What came of it.")
 @click.option("--count", default="", metavar="COLUMN", help="Rows stand for so many people; outcomes are sums.")
+@click.option("--user", default="", metavar="COLUMN", help="Who a row is about, if people have several rows.")
 @click.option("--squares", multiple=True, metavar="OUTCOME=COLUMN", help="Sums of squares, for sums of amounts.")
 @click.option("--covariate", "covariates", multiple=True, metavar="COLUMN", help="Known before: adjust by it.")
 @_plan_options
@@ -55,7 +56,7 @@ def table(file: Path, as_json: bool, **given: Any) -> None:
     Exit status 3: the table cannot answer; it says why, and what would be enough.
     """
     squares = dict(_pairs("squares", given["squares"]))
-    columns = TableColumns(given["arm"], given["outcomes"], given["count"], given["covariates"], squares)
+    columns = TableColumns(given["arm"], given["outcomes"], given["count"], given["covariates"], squares, given["user"])
     plan = _plan(given)
     _finish(str(file), analysis.analyse(read_table(file, columns, tuple(plan.shares)), plan), plan, as_json=as_json)
 

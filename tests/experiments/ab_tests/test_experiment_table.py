@@ -90,6 +90,27 @@ def test_what_cannot_be_read_is_named_by_line_and_column(
     assert said in str(error.value)
 
 
+def test_rows_of_one_person_are_one_row(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = ["u1,a,1,5,2", "u2,b,0,7,3", "u1,a,1,2.5,9", ",b,0,1,4", "NA,b,1,1,4", "u2,b,0,,9"]
+    file.write_text("\n".join(["who,arm,y,z,x", *rows]), encoding="utf-8")
+    found = read_table(file, TableColumns("arm", ("y", "z"), covariates=("x",), user="who"))
+    yes, amount = found.outcomes
+    assert found.arm.tolist() == [0, 1, 1, 1]
+    assert yes.total.tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert amount.total.tolist() == pytest.approx([7.5, np.nan, 1.0, 1.0], nan_ok=True)
+    assert amount.missing == (7,)
+    assert amount.square is not None
+    assert amount.square[0] == 7.5**2
+    assert found.x[:, 0].tolist() == [2.0, 3.0, 4.0, 4.0]
+    assert found.notes == ("6 rows of 4 people",)
+    file.write_text("who,arm,y\nu1,a,1\nu1,b,1\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match=r"t.csv:3: arm: 'u1' was in another arm before"):
+        read_table(file, TableColumns("arm", ("y",), user="who"))
+    with pytest.raises(InvalidRequest, match="rows of sums are not of one person"):
+        read_table(file, TableColumns("arm", ("y",), "n", user="who"))
+
+
 def test_an_arm_that_is_not_declared_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"t.csv:3: arm: 'B' is no arm of the declared shares → one of a, b"):
         read(tmp_path, "arm,y\na,1\nB,0\n", TableColumns("arm", ("y",)), ("a", "b"))

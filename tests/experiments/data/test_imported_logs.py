@@ -263,6 +263,19 @@ def test_propensities_are_those_of_the_position(tmp_path: Path) -> None:
         files.open_log(tmp_path / "log.npz")
 
 
+@pytest.mark.parametrize("name", ["log.npz", "log.json"])
+def test_without_propensities_of_all_arms_n_actions_says_how_many_there_are(name: str, tmp_path: Path) -> None:
+    known = {key: value for key, value in feedback().items() if key in ("n_actions", "action", "reward", "pscore")}
+    if name == "log.npz":
+        np.savez(tmp_path / name, **known)
+    else:
+        written(tmp_path / name, json.dumps({k: np.asarray(v).tolist() for k, v in known.items()}))
+    _, rounds = one_chunk(tmp_path / name)
+    assert rounds.propensities is None
+    assert rounds.eligible is not None
+    assert rounds.eligible.shape == (50, 3)
+
+
 class _Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("the pickle was run",))

@@ -136,9 +136,9 @@ def test_columns_are_context_under_their_own_names(run: Run, tmp_path: Path) -> 
     rows = []
     for _ in range(3000):
         action, mood = int(rng.random() < 0.5), int(rng.random() < 0.5)
-        rows.append(f"{action},{int(rng.random() < 0.1 + 0.8 * mood)},0.5,{('low', 'high')[mood]}")
+        rows.append(f"{action},{int(rng.random() < 0.1 + 0.8 * mood)},0.5,.5,.5,{('low', 'high')[mood]}")
     file = tmp_path / "log.csv"
-    file.write_text("\n".join(["action,reward,pscore,mood", *rows]), encoding="utf-8")
+    file.write_text("\n".join(["action,reward,pscore,p_0,p_1,mood", *rows]), encoding="utf-8")
     body = json.loads(run("evaluate", "--rounds", file, "--context", "mood", "--policy", "fixed:1", "--json").stdout)
     widths = {name: np.diff(body["estimates"][name]["interval"])[0] for name in ("dr", "ips")}
     assert widths["dr"] < 0.75 * widths["ips"]
