@@ -130,7 +130,14 @@ def analyse(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentResult:
     outcomes: list[OutcomeResult] = []
     notes = [*table.notes, *_notes(table, plan, shares, e_value, people)]
     if not refused or (plan.force and len(table.arms) > 1 and people.min() > table.x.shape[1] + 2.0):
-        found = [_outcome(table, outcome, plan, control, family) for outcome in table.outcomes]
+        least = table.x.shape[1] + 3
+        known = [outcome for outcome in table.outcomes if _fewest_known(table, outcome) >= least]
+        notes += [
+            f"{outcome.name}: fewer than {least} people of an arm have a value, so it is left out"
+            for outcome in table.outcomes
+            if all(outcome is not one for one in known)
+        ]
+        found = [_outcome(table, outcome, plan, control, family) for outcome in known]
         corrected = mean_contrasts.holm([c.p for result, _ in found for c in result.comparisons])
         for result, said in found:
             own = [corrected.pop(0) for _ in result.comparisons]
@@ -150,6 +157,12 @@ def analyse(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentResult:
         forced=bool(refused and outcomes),
         notes=tuple(notes),
     )
+
+
+def _fewest_known(table: ExperimentTable, outcome: OutcomeColumn) -> float:
+    """People with a known outcome in the arm that has fewest."""
+    known = np.isfinite(outcome.total)
+    return float(np.bincount(table.arm[known], table.people[known], len(table.arms)).min())
 
 
 def _control(arms: tuple[str, ...], named: str) -> int:

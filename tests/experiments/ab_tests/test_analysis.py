@@ -120,6 +120,35 @@ def test_net_is_what_outcomes_are_worth_less_what_arms_cost(tmp_path: Path) -> N
     assert net.interval == pytest.approx([30.0 * end - 2.0 for end in bought.interval], abs=0.1)  # Welch, not score
 
 
+def test_net_of_sums_is_net_of_people(tmp_path: Path) -> None:
+    people = two_arms(tmp_path / "people.csv")
+    rows = [line.split(",") for line in people.read_text().splitlines()[1:]]
+    lines = []
+    for arm in "ab":
+        said = [int(row[1]) for row in rows if row[0] == arm]
+        lines.append(f"{arm},{len(said)},{sum(said)}")
+    sums = read_table(write(tmp_path / "sums.csv", "arm,n,bought", lines), TableColumns("arm", ("bought",), "n"))
+    plan = ExperimentPlan("a", worth={"bought": 30.0}, cost={"a": 1.0, "b": 20.0})
+    of_people = analysed(people, "bought", worth={"bought": 30.0}, cost={"a": 1.0, "b": 20.0})
+    assert analyse(sums, plan).outcomes[1].comparisons[0].interval == pytest.approx(
+        of_people.outcomes[1].comparisons[0].interval
+    )
+
+
+def test_there_is_no_lift_of_a_control_that_hardly_converts(tmp_path: Path) -> None:
+    rows = ["a,0"] * 199 + ["a,1"] + ["b,0"] * 180 + ["b,1"] * 20
+    one = only(analysed(write(tmp_path / "t.csv", "arm,y", rows), "y"))
+    assert (one.lift, one.lift_interval) == (None, None)
+    assert one.interval[0] > 0.0
+
+
+def test_an_outcome_that_nobody_of_an_arm_has_is_left_out_if_forced(tmp_path: Path) -> None:
+    rows = ["a,1,1"] * 60 + ["b,1,"] * 60
+    found = analysed(write(tmp_path / "t.csv", "arm,y,z", rows), "y", "z", force=True)
+    assert [outcome.name for outcome in found.outcomes] == ["y"]
+    assert "z: fewer than 3 people of an arm have a value, so it is left out" in found.notes
+
+
 def test_there_is_no_lift_of_a_control_near_0(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     rows = [f"{'ab'[i % 2]},{rng.normal(0.1, 3.0)}" for i in range(400)]

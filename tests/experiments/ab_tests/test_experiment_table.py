@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_named_by_line_and_column(
 
 def test_rows_of_one_person_are_one_row(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
-    rows = ["u1,a,1,5,2", "u2,b,0,7,3", "u1,a,1,2.5,9", ",b,0,1,4", "NA,b,1,1,4", "u2,b,0,,9"]
+    rows = ["u1,a,1,5,2", "u2,b,0,7,3", "u1,a,1,2.5,9", "NA,b,0,1,4", "NA,b,1,1,4", "u2,b,0,,9"]
     file.write_text("\n".join(["who,arm,y,z,x", *rows]), encoding="utf-8")
     found = read_table(file, TableColumns("arm", ("y", "z"), covariates=("x",), user="who"))
     yes, amount = found.outcomes

@@ -17,6 +17,7 @@ from experiments.ab_tests.score_intervals import ArmRate
             0.01,
             (8158, 8158),
         ),  # by hand: (1.96 √(2·.055·.945) + .8416 √(.05·.95 + .06·.94))² / .01²
+        (PowerPlan(rate=0.05, arms=3), 0.01, (9880, 9880)),  # the same with 2.2414, the quantile of α / 2
         (PowerPlan(sd=1.0), 0.5, (64, 64)),  # Cohen 1988, table 2.4.1: n = 64 for d = .5
         (PowerPlan(sd=1.0), 0.2, (394, 394)),  # 393 by Cohen's approximation, 393.4 by Student's noncentral law
         (PowerPlan(sd=1.0, power=0.9), 0.8, (34, 34)),  # Cohen: 34
@@ -24,6 +25,11 @@ from experiments.ab_tests.score_intervals import ArmRate
 )
 def test_people_are_those_of_the_tables(plan: PowerPlan, lift: float, per_arm: tuple[int, int]) -> None:
     assert plan.per_arm(lift) == per_arm
+
+
+def test_means_use_students_noncentral_law() -> None:
+    """63.76561 is the n that R's manual gives for power.t.test(power = .80, delta = .5); the normal law says 62.8."""
+    assert PowerPlan(sd=1.0).people_for(0.5) / 2 == pytest.approx(63.76561, abs=2e-4)
 
 
 def test_the_way_back_gives_what_was_given() -> None:

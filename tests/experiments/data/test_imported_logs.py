@@ -62,7 +62,7 @@ def test_events_of_personalizer_are_decisions_of_named_arms(tmp_path: Path) -> N
     """Actions in any order, with the probabilities beside them; the same arm has the same number in all events."""
     second = event(1, -1.0, [1, 3, 2], [0.8, 0.1, 0.1])
     second["c"]["_multi"] = [second["c"]["_multi"][i] for i in (2, 0, 1)]  # 1 is now Latte
-    second["c"]["FromUrl"][0] |= {"timeofday": "Evening", "age": 20.5}
+    second["c"]["FromUrl"][0] |= {"timeofday": "Evening", "age": 20.5, "_hidden": 7}
     file = written(tmp_path / "log.json", dsjson(event(3, -0.5, [3, 1, 2], [0.7, 0.2, 0.1]), second))
     log, rounds = one_chunk(file)
     assert log.arms == NAMES
