@@ -23,6 +23,7 @@ _COMMANDS = {
     "ledger": "journey_bandit.service.backup:ledger",
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
+    "power": "journey_bandit.evaluation.power:power",
     "preview": "journey_bandit.service.preview:preview",
     "nudges": "journey_bandit.operations.nudges:nudges",
     "promote": "journey_bandit.registry.promote:promote",

@@ -75,6 +75,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     | {"api.ledger"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},
+    "experiments.ab_tests": {"experiments.data", "experiments.inference"},
     "experiments.ope": {"experiments.data", "experiments.inference"},
     "experiments.promotion": {"experiments.data", "experiments.inference", "experiments.ope"},
     "experiments.reports": {"experiments.data", "experiments.inference", "experiments.ope", "experiments.promotion"},

@@ -147,6 +147,16 @@ def text_of(name: str, opened: Opened) -> TextLayout:
     return text._replace(separator=said[1] if said else _separator(sample))
 
 
+def text_lines(name: str, opened: Opened) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of the lines of a file that is no table, decoded as a table's are, without line ends.
+    Raises InvalidRequest if it is damaged or not text.
+    """
+    encoding, _ = _encoding(name, opened)
+    with _lines(TextLayout(name, opened, encoding, ",")) as lines, _explained(name):
+        for number, line in enumerate(lines, 1):
+            yield number, line.rstrip("\r\n")
+
+
 def table_of(text: TextLayout, *, header: bool = True, renamed: Mapping[str, str] | None = None) -> Table:
     """Table in a text, by the names in its first line, or 1, 2, … without one.
 

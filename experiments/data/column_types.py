@@ -26,6 +26,7 @@ TEXT = ("user", "segment")
 _FAMILIES = ("pi_e_", "q_hat_", "p_", "eligible_", "truth_")  # a column for each arm
 _WORDS = re.compile(r"reward|holdout|x_?\d+|eligible_\d+")  # may say true and false
 _MOST_ARMS = 1000
+_MOST_WORDS = 50  # of a context
 _MOST = 20  # cells that are named
 
 
@@ -106,6 +107,49 @@ def typed_column(
         wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
         raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return numbers
+
+
+class ContextColumn(NamedTuple):
+    """Column of a file that is context: the columns x_<first> … of a log. `words`: those that are 1 where they stand in
+    the cell, one column each; () for numbers.
+    """
+
+    column: str
+    first: int
+    words: tuple[str, ...] = ()
+
+    def arrays(self, cells: Sequence[str], mark: str, where: RowLabel) -> dict[str, NDArray[np.float64]]:
+        """{our column: values (n,)} of its cells. Raises InvalidRequest, with the rows, for cells without a number."""
+        if self.words:
+            column = np.array(cells, dtype=np.str_)
+            return {f"x_{self.first + j}": (column == word).astype(np.float64) for j, word in enumerate(self.words)}
+        numbers, bad = values.numbers(cells, mark, words=True)
+        bad = sorted({*bad, *np.flatnonzero(~np.isfinite(numbers)).tolist()})
+        if bad:
+            wanted = "a number, or true or false, in every row"
+            raise InvalidRequest(*(_unreadable_cell(self.column, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        return {f"x_{self.first}": numbers}
+
+
+def context_columns(file: str, found: Mapping[str, Iterable[str]]) -> tuple[ContextColumn, ...]:
+    """The context columns of a file. `found`: {column: its different cells}. A column is of numbers if most of its
+    different cells are; else each of its words is a column, and a missing cell is none of them.
+
+    Raises InvalidRequest for a column of more than 50 words, or without any value.
+    """
+    columns, first = list[ContextColumn](), 0
+    for name, cells in found.items():
+        said = sorted({cell for cell in cells if not values.missing(cell)})
+        if not said:
+            raise refused(f"{file}: {name}", "there is no value in the column", "leave --context out for it")
+        numbers = sum(values.numeric(cell) or values.boolean(cell) is not None for cell in said)
+        words = () if 2 * numbers >= len(said) else tuple(said)
+        if len(words) > _MOST_WORDS:
+            fix = f"give a number, or at most {_MOST_WORDS} groups"
+            raise refused(f"{file}: {name}", f"a context of {len(words):,} different words", fix)
+        columns.append(ContextColumn(name, first, words))
+        first += max(len(words), 1)
+    return tuple(columns)
 
 
 def _time(cell: str) -> int | None:

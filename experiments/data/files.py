@@ -10,8 +10,9 @@ same rounds, chunk by chunk, from any format, and from any number of files.
     evaluations = evaluate(log.sources(), EvaluationConfig(targets))
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,8 +29,17 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.decision_log import KEY, LogMetadata
 from bandit.tables.reader import Table, refused
-from experiments.data import part_files
-from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
+from experiments.data import imported_logs, part_files
+from experiments.data.column_types import (
+    KNOWN,
+    TEXT,
+    ColumnNaming,
+    ContextColumn,
+    column_naming,
+    context_columns,
+    typed_column,
+)
+from experiments.data.imported_events import ImportedLog
 from experiments.data.part_files import NUMBER, PartFile, part_table
 from experiments.data.rounds import PART, LoggedRounds, RewardRange, RowLabel, Source, rounds_of
 
@@ -47,7 +57,8 @@ class LogFile(NamedTuple):
 
     Made by `open_log`, which has checked that the log has the columns that every log needs. The object is immutable and
     holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `files` for
-    Parquet, `table` for text files. `numbered`: Parquet rows have the numbers of their decisions, which have to rise.
+    Parquet, `table` for text files, `foreign` for logs of other programs, `context` for columns named as context.
+    `numbered`: Parquet rows have the numbers of their decisions, which have to rise.
     """
 
     path: Path
@@ -58,6 +69,8 @@ class LogFile(NamedTuple):
     table: Table | None = None
     files: tuple[PartFile, ...] = ()
     numbered: bool = False
+    foreign: ImportedLog | None = None
+    context: tuple[ContextColumn, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -74,8 +87,15 @@ class LogFile(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the reader of a report: how the text was decoded, and which number each named arm was given."""
+        if self.foreign is not None:
+            return self.foreign.notes
         named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
-        return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
+        said = [f"x_{c.first + j} {c.column}{f'={w}' if w else ''}" for c in self.context for j, w in _words(c)]
+        return (
+            *(self.table.notes if self.table else ()),
+            *([f"arms by name: {named}"] if named else []),
+            *([f"context: {', '.join(said)}"] if said else []),
+        )
 
     def source(self, part: int | None = None) -> Source:
         """The source of one part, numbered from 0 in the order of the log; by default that of the whole log.
@@ -109,13 +129,18 @@ class LogFile(NamedTuple):
         return ArmWorth(np.array(self.meta.gain), np.array(self.meta.cost))
 
 
-def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
+def _words(column: ContextColumn) -> list[tuple[int, str]]:
+    return list(enumerate(column.words)) or [(0, "")]
+
+
+def open_log(path: Path, renamed: Mapping[str, str] | None = None, context: Sequence[str] = ()) -> LogFile:
     """Open a log, a file or a folder of Parquet files: recognise its format, read its header and count its arms. Rows
     are read later, by `LogFile.source`.
 
-    `renamed`: {our column: the file's column}, from `--map`. Raises InvalidRequest if the path is neither, a column in
-    `renamed` does not exist, Parquet data are damaged, parts do not fit each other (`part_files.part_table`), or a
-    column is missing that every log has (action, reward, pscore).
+    `renamed`: {our column: the file's column}, from `--map`; `context`: columns of the file that become x_0 …, numbers
+    or words. Raises InvalidRequest if the path is neither, a column in `renamed` or `context` does not exist, Parquet
+    data are damaged, parts do not fit each other (`part_files.part_table`), or a column is missing that every log has
+    (action, reward, pscore).
     """
     if not (path.is_file() or path.is_dir()):
         fix = "give a table as text, gzipped or not, a .parquet file, or a folder of them"
@@ -127,8 +152,13 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
     if not packed:
         with path.open("rb") as file:
             packed = file.read(4) == b"PAR1"
-    log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
+    foreign = None if packed else imported_logs.open_imported(path)
+    if foreign is not None:
+        log = _foreign_log(path, foreign, renamed or {}, context)
+    else:
+        log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
     _check_columns(log)
+    log = _with_context(log, context) if context else log
     rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
     return log
 
@@ -161,6 +191,48 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
     return LogFile(path, found, table.names, BATCH, table=table)
+
+
+def _with_context(log: LogFile, context: Sequence[str]) -> LogFile:
+    """The log with these columns of its file as context, once their cells were looked through."""
+    own = [name for name in log.columns if re.fullmatch(r"x_?\d+", name)]
+    if own:
+        raise refused(
+            "context", f"{log.path} has a column {own[0]} already", "leave --context out, or the columns x_0 …"
+        )
+    for name in context:
+        if log.names.count(name) != 1 or context.count(name) != 1:
+            raise refused(
+                "context", f"{name!r} is not one column of {log.path}", f"one of {_some(log.names)}, once each"
+            )
+    cells: dict[str, set[str]] = {name: set() for name in context}
+    if log.table is not None:
+        places = {name: log.table.place(name) for name in context}
+        for row in log.table.rows():
+            for name, j in places.items():
+                cells[name].add(row.cells[j])
+    else:
+        rows = range(sum(file.rows for file in log.files))
+        for _, _, batch in part_files.batches(log.files, list(context), rows, BATCH):
+            for name in context:
+                cells[name].update(_cells(batch.column(name)))
+    return log._replace(context=context_columns(str(log.path), cells))
+
+
+def _foreign_log(path: Path, foreign: ImportedLog, renamed: Mapping[str, str], context: Sequence[str]) -> LogFile:
+    if context:
+        raise refused("context", f"{path} is no table, and its context is read as it is", "leave --context out")
+    if renamed:
+        raise refused("map", f"{path} is no table, and has no columns with other names", "leave --map out")
+    names = tuple(foreign.columns)
+    return LogFile(path, ColumnNaming(foreign.arms, {name: name for name in names}), names, BATCH, foreign=foreign)
+
+
+def _foreign_pieces(foreign: ImportedLog, batch: int) -> Iterator["Piece"]:
+    for first in range(0, len(foreign.lines), batch):
+        rows = slice(first, first + batch)
+        columns = {name: column[rows] for name, column in foreign.columns.items()}
+        yield columns, _line_labels(foreign.name, foreign.lines[rows].tolist()), first
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -202,7 +274,10 @@ def _meta(text: bytes | None) -> LogMetadata | None:
 
 
 def _chunks(log: LogFile, part: int | None) -> Iterator[LoggedRounds]:
-    pieces = _parquet_pieces(log, part) if log.table is None else _text_pieces(log, log.table)
+    if log.foreign is not None:
+        pieces = _foreign_pieces(log.foreign, log.batch)
+    else:
+        pieces = _parquet_pieces(log, part) if log.table is None else _text_pieces(log, log.table)
     for columns, where, first in pieces:
         rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
@@ -222,6 +297,9 @@ def _text_pieces(log: LogFile, table: Table) -> Iterator[Piece]:
         where = _line_labels(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
         columns = {n: typed_column(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
+        for one in log.context:
+            j = table.place(one.column)
+            columns |= one.arrays([row.cells[j] for row in piece], table.marks[j], where)
         yield columns, where, first
         first += len(piece)
 
@@ -248,6 +326,7 @@ def _parquet_pieces(log: LogFile, part: int | None) -> Iterator[Piece]:
     rows = range(whole) if part is None else range(part * size, min((part + 1) * size, whole))
     columns, first, last = list(log.naming.columns), rows.start, -1
     read = [*columns, *([NUMBER] if log.numbered and NUMBER not in columns else [])]
+    read += [one.column for one in log.context if one.column not in read]
     for piece, where in _equal_pieces(log, read, rows):
         named = {log.naming.columns[name]: piece.column(name) for name in columns}
         if log.numbered:
@@ -256,6 +335,8 @@ def _parquet_pieces(log: LogFile, part: int | None) -> Iterator[Piece]:
             found = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
         except pa.ArrowException as error:
             raise part_files.unreadable(log.path) from error
+        for one in log.context:
+            found |= one.arrays(_cells(piece.column(one.column)), ".", where)
         yield found, where, first
         first += piece.num_rows
 

@@ -58,13 +58,13 @@ class Interval(NamedTuple):
     n: int
 
 
-def rate(successes: float, n: int) -> Interval:
-    """Wilson's score interval of a share, at 95 % (Wilson 1927): `successes` of `n`, in [0, 1]. With n = 0: NaN within
+def rate(successes: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927): `successes` of `n`, in [0, 1]. With n = 0: NaN within
     [0, 1].
     """
     if n == 0:
         return Interval(float("nan"), 0.0, 1.0, 0)
-    interval = stats.binomtest(round(successes), n).proportion_ci(LEVEL, method="wilson")
+    interval = stats.binomtest(round(successes), n).proportion_ci(level, method="wilson")
     return Interval(successes / n, float(interval.low), float(interval.high), n)
 
 

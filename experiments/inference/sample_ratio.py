@@ -55,6 +55,13 @@ class SampleRatio:
                 paid[:, t] += np.log(np.prod(1.0 + tilt * expected, axis=0))
         return cls(n, k, won.T - paid)
 
+    @classmethod
+    def of_counts(cls, count: Array, shares: Array) -> "SampleRatio":
+        """The test of draws that all had the same `shares` (k,), by how often each arm came, `count` (k,)."""
+        bets, n = _bets(len(shares)), float(count.sum())
+        won = np.log1p(_TILTS * bets[..., None]).transpose(0, 2, 1) @ count
+        return cls(int(n), len(shares), won - n * np.log1p(_TILTS * (bets @ shares)[:, None]))
+
     def __add__(self, other: "SampleRatio") -> "SampleRatio":
         """The test over the decisions of both, which have the same k arms."""
         return SampleRatio(self.n + other.n, self.arms, self.growth + other.growth)

@@ -15,6 +15,7 @@ from experiments.ope.estimators import EstimatorSettings
 from experiments.ope.evaluate import Evaluation
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
+from journey_bandit.evaluation.experiment import events, table
 from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies
 from journey_bandit.evaluation.public_data import hillstrom, open_bandit
 from journey_bandit.workflows import verdicts
@@ -26,6 +27,9 @@ from simulations.offline.parallel import Backend
     "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, or .parquet, one or a folder."
 )
 @column_names.OPTION
+@click.option(
+    "--context", multiple=True, metavar="COLUMN", help="Context of a file: numbers or words. Instead of x_0 …"
+)
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
 @click.option("--stage", help="Which stage of the ledger, or of --app.")
 @click.option("--app", metavar="CATALOGUE", help="Costs and reward range of a file: FILE.toml or a shipped app.")
@@ -60,7 +64,7 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     if context.invoked_subcommand is not None:
         return
     if (file is None) == (ledger is None):
-        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
+        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: table, events, obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = EstimatorSettings(given["clip"], given["tau"], given["shrink"])
     ask = EvaluationConfig(
@@ -112,13 +116,14 @@ def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
         found = read_catalogue(given["app"])
         priced = log_sources.PricedStage(found.stage(given["stage"]), found.currency)
     told: dict[str, Any] = {"elsewhere": elsewhere, "measure": given["measure"], "priced": priced}
+    told["context"] = given["context"]
     return log_sources.of_file(file, wanted, rewards, renamed, **told)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
     if not given["stage"]:
         raise click.UsageError("--ledger needs --stage")
-    for option, name in (("renamed", "map"), ("app", "app")):
+    for option, name in (("renamed", "map"), ("context", "context"), ("app", "app")):
         if given[option]:
             raise click.UsageError(f"--{name} goes with --rounds")
     wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] != "reward"
@@ -129,3 +134,5 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
 
 evaluate.add_command(open_bandit)
 evaluate.add_command(hillstrom)
+evaluate.add_command(table)
+evaluate.add_command(events)

@@ -56,15 +56,16 @@ def of_file(
     elsewhere: bool,
     measure: str | None = None,
     priced: "PricedStage | None" = None,
+    context: Sequence[str] = (),
 ) -> EvaluationLog:
     """Evaluation log of a file, or of a folder of Parquet files. `renamed`: {our column: the
     file's}. `measure`: net, reward, or None for net where costs are known; they are in Parquet files of ours, or
-    `priced` says them.
+    `priced` says them. `context`: the file's columns that are context.
 
     Snapshots are judged by decisions of their own version and later ones, if the file has versions. Raises
     InvalidRequest for a file, column or policy that cannot be used, and for an export that is not as it was written.
     """
-    file = files.open_log(path, renamed)
+    file = files.open_log(path, renamed, context)
     own = any(name.startswith("pi_e") for name in file.columns)
     if not wanted.policies and not own:
         fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policy_names.FORMS}"

@@ -130,6 +130,23 @@ def test_a_map_that_says_nothing_is_refused(run: Run, tmp_path: Path, given: tup
     assert said in done.output
 
 
+def test_columns_are_context_under_their_own_names(run: Run, tmp_path: Path) -> None:
+    """A word that says the reward: the fitted model knows it, and dr is far surer than ips."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for _ in range(3000):
+        action, mood = int(rng.random() < 0.5), int(rng.random() < 0.5)
+        rows.append(f"{action},{int(rng.random() < 0.1 + 0.8 * mood)},0.5,.5,.5,{('low', 'high')[mood]}")
+    file = tmp_path / "log.csv"
+    file.write_text("\n".join(["action,reward,pscore,p_0,p_1,mood", *rows]), encoding="utf-8")
+    body = json.loads(run("evaluate", "--rounds", file, "--context", "mood", "--policy", "fixed:1", "--json").stdout)
+    widths = {name: np.diff(body["estimates"][name]["interval"])[0] for name in ("dr", "ips")}
+    assert widths["dr"] < 0.75 * widths["ips"]
+    assert "context: x_0 mood=high, x_1 mood=low" in body["notes"]
+    wrong = run("evaluate", "--ledger", tmp_path / "none.db", "--stage", "cart", "--context", "mood")
+    assert "--context goes with --rounds" in wrong.output
+
+
 def test_several_policies_and_contrasts_in_one_pass(run: Run, tmp_path: Path) -> None:
     options = ("--policy", "fixed:1", "--policy", "uniform", "--against", "none", "--slope", "--level", 0.9)
     done = run("evaluate", "--rounds", write(tmp_path / "log.csv"), "--json", *options)
