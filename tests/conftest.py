@@ -2,6 +2,7 @@
 which the tests run: two processes share them by files (`make test`).
 """
 
+import gc
 import itertools
 import os
 import random
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest first."""
     order = {folder: place for place, folder in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector visits what tests make, not the imported modules: that cost a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,7 @@ def test_a_service_runs_with_one_blas_thread_and_does_not_collect_what_it_was_bu
     def threads() -> set[int]:
         return {library["num_threads"] for library in threadpoolctl.threadpool_info()}
 
+    gc.unfreeze()  # what `pytest_collection_finish` froze
     with threadpoolctl.threadpool_limits(2):  # whatever this process was started with
         before = threads(), gc.get_threshold(), gc.get_freeze_count()
         with lean():
@@ -64,3 +65,4 @@ def test_a_service_runs_with_one_blas_thread_and_does_not_collect_what_it_was_bu
             assert gc.get_freeze_count() > 10_000
             assert gc.get_threshold() > (10_000, 10, 10)
         assert (threads(), gc.get_threshold(), gc.get_freeze_count()) == before
+    gc.freeze()

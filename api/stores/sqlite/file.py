@@ -1,10 +1,11 @@
 """Opening of a SQLite ledger: the lock of its owner, connections, settings and tables."""
 
 import fcntl
+import functools
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,20 +58,38 @@ def connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> s
 
 
 def prepare(database: sqlite_utils.Database) -> str:
-    """Prepare the writing connection: settings, then migrations to the present tables. Returns what `synchronous`
-    really is then, for health. Raises LedgerError for a file of a later version, sqlite3.Error for one that is no
-    ledger.
+    """Prepare the writing connection: settings, then the present tables, which an empty file gets at once, and an
+    earlier ledger by migrations. Returns what `synchronous` really is then, for health. Raises LedgerError for a file
+    of a later version, sqlite3.Error for one that is no ledger.
     """
     for pragma in _PRAGMAS:
         database.conn.execute(pragma).fetchall()
     known(database)
-    if migrations.pending(database):
-        migrations.apply(database)
-        with database.atomic():
-            row_sums.write(database.conn)
-    database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
+    if not database.table_names():
+        with closing(sqlite3.connect(":memory:")) as new:
+            new.deserialize(_new_ledger())
+            new.backup(database.conn)  # one transaction
+    elif migrations.pending(database):
+        with database.atomic():  # what is interrupted is begun anew by the next start
+            _migrate(database)
     level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
     return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
+
+
+@functools.cache
+def _new_ledger() -> bytes:
+    """Content of a ledger in which nothing was recorded."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        _migrate(sqlite_utils.Database(conn))
+        return conn.serialize()
+
+
+def _migrate(database: sqlite_utils.Database) -> None:
+    """Bring tables up to date, with the sums of their rows."""
+    migrations.apply(database)
+    with database.atomic():
+        row_sums.write(database.conn)
+        database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def check_schema(database: sqlite_utils.Database, path: Path) -> None:

@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 
 from api.ledger import audit, statistics_store
 from api.stores.learning_state import StatisticsKey
-from api.stores.sql.schema import SCHEMA
+from api.stores.sql.schema import SCHEMA, migrations
+from api.stores.sqlite import row_sums
 from api.stores.sqlite.store import SqliteStore
 from api.stores.webhook_queue import WebhookCursor
 from bandit import engine
@@ -96,6 +98,44 @@ def test_a_reader_says_that_an_older_file_must_be_brought_up_to_date(file: Path)
         SqliteStore(file, read_only=True)
     SqliteStore(file).close()
     SqliteStore(file, read_only=True).close()
+
+
+def test_an_upgrade_that_is_cut_off_changes_nothing_and_is_begun_anew(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
+
+    before = content(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(row_sums, "write", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            SqliteStore(file)
+    assert content(file) == before
+    with closing(SqliteStore(file)) as store:
+        assert list(store.damages()) == []
+
+
+def test_a_new_ledger_is_what_its_migrations_make_of_an_empty_one(tmp_path: Path) -> None:
+    path, one_by_one = tmp_path / "new.db", sqlite_utils.Database(tmp_path / "one-by-one.db")
+    with closing(one_by_one):
+        migrations.apply(one_by_one)
+    with closing(SqliteStore(path)) as store:
+        assert list(store.damages()) == []
+        assert store.describe()["synchronous"] == "FULL"
+    made, expected = content(path), content(tmp_path / "one-by-one.db")
+    assert {name for name in made if made[name] != expected[name]} == {"ledger_owner", "row_sums", "user_version"}
+    assert made["user_version"] == [SCHEMA]
+
+
+def content(path: Path) -> dict[str, list[object]]:
+    """Declarations and rows of all tables, without the times at which migrations were applied."""
+    with closing(sqlite3.connect(path)) as conn:
+        names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows: dict[str, list[object]] = {name: conn.execute(f"SELECT * FROM {name}").fetchall() for name in names}  # noqa: S608
+        rows["_sqlite_migrations"] = conn.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
+        declared = conn.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        return {**rows, "declared": declared, "user_version": list(conn.execute("PRAGMA user_version").fetchone())}
 
 
 @pytest.mark.parametrize("read_only", [False, True])
