@@ -129,3 +129,12 @@ def test_an_a_a_check_finds_a_group_that_was_treated_otherwise() -> None:
 
 def test_bets_are_as_described() -> None:
     assert sample_ratio._bets(2).tolist() == [[1, 0], [0, 1], [-1, 0], [0, -1], [-1, 1], [1, -1]]
+
+
+def test_counts_of_constant_shares_say_what_the_rows_say() -> None:
+    shares = np.array([0.5, 0.3, 0.2])
+    action = np.random.default_rng(1).choice(3, 2000, p=[0.45, 0.3, 0.25])
+    rows = SampleRatio.of(action, np.tile(shares, (2000, 1)))
+    counts = SampleRatio.of_counts(np.bincount(action).astype(float), shares)
+    assert counts.growth == pytest.approx(rows.growth)
+    assert (counts.n, counts.arms, counts.suspect) == (rows.n, rows.arms, rows.suspect)

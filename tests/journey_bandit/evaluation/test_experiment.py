@@ -64,7 +64,8 @@ def test_arms_with_names_like_markup_and_equals_signs(tmp_path: Path) -> None:
     file.write_text("\n".join(["arm,y", *rows]), "utf-8")
     done = run("evaluate", "table", file, "--arm", "arm", "--outcome", "y", "--shares", "[red]x=1=.5,control=.5")
     assert done.exit_code == 0
-    assert "[red]x=1" in done.stdout
+    assert "[red]x=1 60, control 60 people" in done.stdout
+    assert done.stdout.count("│ [red]x=1") == 3  # in each table
 
 
 @pytest.mark.parametrize(
