@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from bandit.arrays import Array
 from bandit.catalogue.model import Feature, Stage
@@ -132,6 +132,7 @@ def _count_law(mean: Array, feature: Feature) -> tuple[Array, Array]:
     """P(count | z) (Z, counts), what is beyond the declared range at its end; and the position of each count."""
     span = float(feature.max or 0.0) - float(feature.min or 0.0)
     count = np.arange(min(int(span), 40) + 1)
-    p: Array = np.asarray(stats.poisson.pmf(count, mean[:, None]), dtype=np.float64)
+    rate = mean[:, None]
+    p: Array = np.exp(special.xlogy(count, rate) - special.gammaln(count + 1) - rate)
     p[:, -1] += np.maximum(1.0 - p.sum(axis=1), 0.0)
     return p, np.log1p(count) / math.log1p(span) if feature.scale == "log" else count / span

@@ -29,11 +29,12 @@ user are not independent: add `UserSums`, and take the interval of its `.moments
 """
 
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from bandit.arrays import Array
 
@@ -64,8 +65,11 @@ def rate(successes: float, n: int) -> Interval:
     """
     if n == 0:
         return Interval(float("nan"), 0.0, 1.0, 0)
-    interval = stats.binomtest(round(successes), n).proportion_ci(LEVEL, method="wilson")
-    return Interval(successes / n, float(interval.low), float(interval.high), n)
+    k, z = round(successes), float(special.ndtri(0.5 + LEVEL / 2))
+    share, weight = k / n, 2.0 * (n + z**2)
+    centre = (2.0 * n * share + z**2) / weight
+    half = z / weight * sqrt(4.0 * n * share * (1.0 - share) + z**2)
+    return Interval(successes / n, centre - half if k > 0 else 0.0, centre + half if k < n else 1.0, n)
 
 
 def mean(values: NDArray[np.float64]) -> Interval:
@@ -76,7 +80,7 @@ def mean(values: NDArray[np.float64]) -> Interval:
     if n < 2:
         return Interval(float(values.mean()) if n else float("nan"), -np.inf, np.inf, n)
     centre = float(values.mean())
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * float(values.std(ddof=1)) / np.sqrt(n)
+    half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * float(values.std(ddof=1)) / np.sqrt(n)
     return Interval(centre, centre - half, centre + half, n)
 
 

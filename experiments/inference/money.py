@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from experiments.inference.intervals import Interval
 from experiments.inference.wording import against, chance, estimate, money, number, two_figures
@@ -175,6 +175,12 @@ def _below(z: float, freedom: float) -> float:
     return float(special.ndtr(z)) if freedom == inf else float(special.stdtr(freedom, z))
 
 
+def _density(z: float, freedom: float) -> float:
+    """Density of Student's with so many degrees of freedom, at z."""
+    most = np.log(special.poch(0.5 * freedom, 0.5)) - 0.5 * (np.log(freedom) + np.log(np.pi))
+    return float(np.exp(most - (freedom + 1) / 2 * np.log1p(z * z / freedom)))
+
+
 def _loss_integral(mean: float, spread: float, freedom: float = inf) -> float:
     """E max(−X, 0) of X ~ N(mean, spread²), or of Student's with so many degrees of freedom, above 1; in the unit of
     X.
@@ -183,7 +189,7 @@ def _loss_integral(mean: float, spread: float, freedom: float = inf) -> float:
         return max(-mean, 0.0)
     z = mean / spread
     if freedom < inf:
-        tail = (freedom + z * z) / (freedom - 1.0) * float(stats.t.pdf(z, freedom))
+        tail = (freedom + z * z) / (freedom - 1.0) * _density(z, freedom)
         return max(spread * (tail - z * _below(-z, freedom)), 0.0)
     return max(spread * (float(np.exp(-0.5 * z * z)) / sqrt(2.0 * np.pi) - z * float(special.ndtr(-z))), 0.0)
 

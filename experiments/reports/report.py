@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from bandit.arrays import Array, LoggedDecisions
 from experiments.inference.intervals import LEVEL, Interval, difference, mean, rate
@@ -237,7 +237,7 @@ def plain_gain(over: Interval, currency: str) -> NetGain:
     probability that it loses money is Student's too, so that it is below 2.5 % just where the interval is above 0.
     """
     half = 0.5 * (over.high - over.low)
-    error = half / float(stats.t.ppf(0.5 + LEVEL / 2, over.n - 1)) if over.n > 1 and np.isfinite(half) else None
+    error = half / float(special.stdtrit(over.n - 1, 0.5 + LEVEL / 2)) if over.n > 1 and np.isfinite(half) else None
     return NetGain(over, error, None, currency, freedom=over.n - 1.0)
 
 

@@ -415,10 +415,21 @@ def test_serving_never_imports_the_laboratory() -> None:
         "import sys, journey_bandit.main, journey_bandit.service.serve, api.app, api.server\n"
         "from api.settings import Settings\n"
         "api.app.create_app(Settings(app='fintech', store='memory://', dev=True))\n"
-        "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich'}\n"
+        "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich', 'pandas'}\n"
         "print(sorted(strange & {name.partition('.')[0] for name in sys.modules}))"
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "publish", "monitor", "verdict", "promote"])
+def test_a_judgement_begins_without_packages_that_it_does_not_need(command: str) -> None:
+    """Half a second of each start: scipy.special has the distributions that are asked for."""
+    done = python(
+        f"import sys; from journey_bandit.main import group; group.get_command(None, {command!r})\n"
+        "import pandas  # whoever needs it gets it later\n"
+        "print('scipy.stats._stats_py' in sys.modules, pandas.__name__)"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "False pandas"), done.stderr
 
 
 def test_the_command_line_itself_imports_no_command() -> None:

@@ -16,6 +16,13 @@ def test_wilson_equals_the_published_example() -> None:
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 300, 1_000_003])
+def test_wilson_equals_the_library(n: int) -> None:
+    for successes in {0, 1, n // 3, n - 1, n}:
+        found, known = intervals.rate(successes, n), stats.binomtest(successes, n).proportion_ci(0.95, "wilson")
+        assert (found.low, found.high) == pytest.approx((known.low, known.high), rel=1e-12)
+
+
 def test_difference_equals_the_published_example() -> None:
     """56/70 − 48/80, Newcombe 1998 table II, method 10: 0.0524 to 0.3339."""
     found = intervals.difference(intervals.rate(56, 70), intervals.rate(48, 80))
