@@ -6,11 +6,11 @@ A typed msgspec decoder on the raw bytes (`BodyShape`) is strict, immune to nest
 """
 
 import asyncio
+import functools
 import re
 import types
 import typing
 import zlib
-from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -215,16 +215,21 @@ def takes(type_: type, example: Any) -> type[Operation]:
     """OpenAPI operation class whose request body is `type_`, with an example that works as it stands. For
     `operation_class=` of a route that reads its body by itself.
     """
-    schema, components = msgspec.json.schema_components([type_], ref_template="#/$defs/{name}")
-    inlined = _inline(schema[0], components)
 
-    @dataclass
     class Takes(Operation):
-        def __post_init__(self) -> None:
-            media = OpenAPIMediaType(schema=inlined, example=example)
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            media = OpenAPIMediaType(schema=_schema(type_), example=example)
             self.request_body = RequestBody(content={"application/json": media}, required=True)
 
     return Takes
+
+
+@functools.cache
+def _schema(type_: type) -> Any:
+    """JSON Schema of a type, with nothing but itself to look up."""
+    schema, components = msgspec.json.schema_components([type_], ref_template="#/$defs/{name}")
+    return _inline(schema[0], components)
 
 
 def _inline(schema: Any, components: dict[str, Any]) -> Any:
