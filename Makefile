@@ -20,8 +20,8 @@ demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real an
 try: $(VENV)/run.done  ## five example apps to click through, with a panel that shows what the service knows: TRY_PORT=8090
 	$(BIN)/journey-bandit try --port $(TRY_PORT)
 
-test: $(VENV)/dev.done clients lint  ## lint, types and tests; hundreds of processes start: none compiles what another has
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/dev.done clients lint  ## lint, types and tests; hundreds of processes start: none compiles what another has; BLAS has one thread
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev.done  ## ruff and mypy
 	$(BIN)/ruff check .
