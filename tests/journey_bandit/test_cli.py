@@ -415,7 +415,7 @@ def test_serving_never_imports_the_laboratory() -> None:
         "import sys, journey_bandit.main, journey_bandit.service.serve, api.app, api.server\n"
         "from api.settings import Settings\n"
         "api.app.create_app(Settings(app='fintech', store='memory://', dev=True))\n"
-        "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich', 'pandas'}\n"
+        "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich'}\n"
         "print(sorted(strange & {name.partition('.')[0] for name in sys.modules}))"
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
