@@ -16,7 +16,7 @@ _COMMANDS = {
     "demo": "journey_bandit.demos.demo:demo",
     "erase": "journey_bandit.service.people:erase",
     "evaluate": "journey_bandit.evaluation.evaluate:evaluate",
-    "export": "journey_bandit.evaluation.export:export",
+    "export": "journey_bandit.exports.export:export",
     "export-user": "journey_bandit.service.people:export_user",
     "judge": "journey_bandit.registry.judge:judge",
     "keys": "journey_bandit.service.keys:keys",

@@ -22,7 +22,7 @@ from bandit.records import Decision, Event, Settlement
 from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.part_files import LogPosition
 from experiments.data.part_writer import PartWriter
-from journey_bandit.evaluation import export_continued
+from journey_bandit.exports import export_continued
 from journey_bandit.main import group
 from tests.journey_bandit.evaluation.ledgers import TRAVEL, decided
 
@@ -235,7 +235,7 @@ from journey_bandit.main import group
 from experiments.data import part_writer
 from experiments.data.part_files import LogPosition
 from experiments.data.part_writer import PartWriter
-from journey_bandit.evaluation import export_continued
+from journey_bandit.exports import export_continued
 
 calls, (name, most) = [0], ({name!r}, {most})
 was = getattr(PartWriter, name)

@@ -14,7 +14,7 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.part_files import PartManifest
 from experiments.data.part_writer import PartWriter
-from journey_bandit.evaluation import export_columns, export_continued
+from journey_bandit.exports import export_columns, export_continued
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
