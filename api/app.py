@@ -135,7 +135,7 @@ def _joined(
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
-    counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue)
+    counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue, audit_large=monitor is None)
     guardrails = GuardrailLoop(current)
     lifts = LiftReports(current.ground.store, lambda: current.parts.catalogue, monitor)
 

@@ -38,7 +38,7 @@ _EVERY = 2.0  # seconds between two looks at a ledger that is counted
 _SHARE = 3.0  # as long as a look took, others have the ledger
 _AGAIN = 100.0  # times as long as counting anew took, before that is done once more
 _FRESH = 60.0  # seconds for which an audit of the holdout is shown
-_SMALL = 20_000  # settlements whose audit is no work
+_SMALL = 2_000  # settlements whose audit is no work
 _SEEN = 600.0  # seconds for which audits are kept fresh after somebody looked
 _PENDING = 50_000  # users that are gathered before they are sorted in
 
@@ -217,10 +217,19 @@ class LedgerCounts:
 
     Any thread may call. From the first `look_on` on, `running` looks from its event loop, in other threads and in
     slices with pauses, so that decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
+    `audit_large`: the holdout of a large ledger is audited here too, which decisions feel; another process does it
+    where it can read the ledger (`api.console.lift_reports`).
     """
 
-    def __init__(self, store: Store, catalogue: Callable[[], Catalogue], pace: Callable[[], float] = time.monotonic):
-        self._store, self._catalogue, self._pace = store, catalogue, pace
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Callable[[], Catalogue],
+        pace: Callable[[], float] = time.monotonic,
+        *,
+        audit_large: bool = True,
+    ):
+        self._store, self._catalogue, self._pace, self._audit_large = store, catalogue, pace, audit_large
         self._working, self._lock = threading.Lock(), threading.Lock()
         self._shown = self._counting = _Tally(-1)
         self._began, self._again_at = pace(), 0.0
@@ -239,12 +248,14 @@ class LedgerCounts:
             return self._shown.stage(name)
 
     def audits(self) -> tuple[Mapping[str, HoldoutAudit], float | None]:
-        """Audits of the holdout by stage, and how old they are in seconds; None if they are not made yet. Those of a
-        small ledger are made now.
+        """Audits of the holdout by stage, and how old they are in seconds; None if they are not made here, or not yet.
+        Those of a small ledger are made now.
         """
         self._looked_at = self._pace()
         if self._small:
             self._audit()
+        elif not self._audit_large:
+            return {}, None
         age = self._pace() - self._audited_at
         return self._audits, None if age == float("inf") else age
 
@@ -295,7 +306,7 @@ class LedgerCounts:
     def _look(self) -> bool:
         with self._working:
             more = self._step()
-        if not more and self._pace() - self._looked_at < _SEEN:
+        if not more and self._audit_large and self._pace() - self._looked_at < _SEEN:
             self._audit()
         return more
 

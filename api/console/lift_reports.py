@@ -15,6 +15,7 @@ from api.stores.decision_log import LedgerPosition
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
 from bandit.errors import JourneyBanditError
+from bandit.learning.holdout_audit import HoldoutAudit
 
 log = logging.getLogger("journey_bandit.console")
 
@@ -61,12 +62,14 @@ class RoutingCheck(msgspec.Struct, frozen=True):
 
 class MonitorReport(msgspec.Struct, frozen=True):
     """Report of `journey-bandit monitor --json`, as far as the console shows it: `n` decisions whose rewards are final,
-    `over_none` by their propensities, `lift` by the holdout.
+    `over_none` by their propensities, `lift` by the holdout; `people`: the audit by the
+    holdout.
     """
 
     n: int
     money: NetGainSaid | None
     over_none: LiftEstimate | None
+    people: HoldoutAudit | None
     lift: LiftEstimate | None
     routing: RoutingCheck
     refused: list[LiftRefusal]

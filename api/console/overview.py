@@ -35,7 +35,9 @@ class StageCard(NamedTuple):
 
 
 class OverviewPage(NamedTuple):
-    """Overview: a card for each stage, how far the ledger is counted, and the age of the audits in seconds."""
+    """Overview: a card for each stage, how far the ledger is counted, and the age of the oldest audit in seconds (None
+    before any).
+    """
 
     cards: list[StageCard]
     progress: CountProgress
@@ -50,7 +52,8 @@ def overview(parts: CatalogueParts, counts: LedgerCounts, lifts: Mapping[str, St
         stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), lifts.get(name), now)
         for name, spec in parts.catalogue.stages.items()
     ]
-    return OverviewPage(cards, progress, age)
+    ages = [age] if age is not None else [card.lift.age for card in cards if card.lift is not None]
+    return OverviewPage(cards, progress, max(ages, default=None))
 
 
 def stage_card(
@@ -62,12 +65,13 @@ def stage_card(
     lift: StageLift | None,
     now: int,
 ) -> StageCard:
-    """Card of one stage at `now` (µs)."""
+    """Card of one stage at `now` (µs). Without an `audit`, that of the lift report is shown."""
     policy, total = service.policy(name), counts.whole
     amount = None if spec.reward.value == 1.0 else worth(total.mean_reward, spec.reward)
     today = sum(counts.days.get(now // DAY, {}).values())
     alarms, notes = [*_alarms(policy), *_of_lift(lift)], _notes(spec, policy)
-    return StageCard(name, spec, counts, total, today, amount, audit, lift, policy, alarms, notes)
+    told = lift.report.people if lift is not None and lift.report is not None else None
+    return StageCard(name, spec, counts, total, today, amount, audit or told, lift, policy, alarms, notes)
 
 
 def _of_lift(lift: StageLift | None) -> list[str]:

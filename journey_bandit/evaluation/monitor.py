@@ -6,7 +6,10 @@ import sys
 from typing import Any
 
 import click
+import msgspec
 
+from api.learning import holdout
+from bandit.learning.holdout_audit import HoldoutAudit
 from experiments.inference.sample_ratio import ALARM
 from experiments.ope.evaluate import evaluation_json
 from experiments.promotion import lift_monitor as core
@@ -44,6 +47,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     net = core.monitor(log.source(), log.rewards, log.worth, level)
     found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
     crossed, lacks = log.contamination(), ledger_log.of_those_who_stay(log)
+    people = holdout.audit_of(log.store, stage, log.spec)
     if as_json:
         presentation.write(
             {
@@ -52,6 +56,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
                 "measure": measure,
                 "money": presentation.money_json(net.gain(log.currency)),
                 **_body(found),
+                "people": None if people is None else msgspec.structs.asdict(people),
                 "notes": [*lacks, *notes(found)],
                 "control": crossed._asdict(),
             }
@@ -61,12 +66,22 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
         console.out.print(f"{log.app}/{stage}, what decides live: {net.sentence(log.currency)}", soft_wrap=True)
         console.out.print(f"{unit} per decision, {100 * level:g} %")
         _show(found, log.arms, f"{unit} per decision")
+        if people is not None:
+            console.out.print(_of_people(people, log.currency), soft_wrap=True)
         for note in lacks:
             console.out.print(f"note: {note}")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
             console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
+
+
+def _of_people(people: HoldoutAudit, currency: str) -> str:
+    words = f"a person brought {people.difference:.4g} {currency} more in all with nudges than one in the holdout"
+    if people.low is None or people.high is None:
+        return f"{words} (too few people for an interval)"
+    counts = f"{people.people:,} people with, {people.holdout:,} without"
+    return f"{words} (95 %: {people.low:.4g} to {people.high:.4g}; {counts})"
 
 
 def _body(found: LiftReport) -> dict[str, Any]:

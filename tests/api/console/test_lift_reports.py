@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from api.app import create_service
 from api.clocks import Clock
-from api.console import rendering
+from api.console import ledger_counts, rendering
+from api.console.ledger_counts import LedgerCounts
 from api.console.lift_reports import LiftReports
 from api.settings import Settings
 from api.stores.protocol import Store
@@ -32,6 +33,7 @@ REPORT: dict[str, Any] = {
     "money": None,
     "over_none": {"value": 0.25, "interval": [0.1, 0.4], "sequence": [-0.5, None]},
     "lift": None,
+    "people": None,
     "routing": {"evidence": 300.0, "alarms": [7]},
     "refused": [{"reason": "deterministic", "detail": "no holdout", "needed": "a holdout"}],
     "notes": [],
@@ -134,6 +136,11 @@ def test_pages_show_what_the_command_prints(
         done = CliRunner().invoke(command, ["--stage", "basket", "--json"], env={"JOURNEY_BANDIT_LEDGER": url})
         said = json.loads(done.stdout)
         assert said["n"] == 400
+        people = said["people"]
+        assert (people["people"] + people["holdout"], people["holdout"] > 50) == (400, True)
+        ends = " to ".join(rendering.money(people[end], "EUR") for end in ("low", "high"))
+        assert found["Nudges against none"].startswith(rendering.money(people["difference"], "EUR"))
+        assert f"95 %: {ends}; {people['people']} with nudges" in found["Nudges against none"]
         for name, key in (("Live less no nudge", "over_none"), ("Live less holdout", "lift")):
             ends = said[key].get("sequence") or said[key]["interval"]
             words = [rendering.money(value, "EUR") for value in (said[key]["value"], *ends)]
@@ -172,6 +179,42 @@ def test_an_alarm_of_routing_is_an_alarm_of_the_stage(
 def test_a_ledger_in_memory_has_no_reports(operator: Operator) -> None:
     assert monitoring("memory://") is None
     assert "no other process can read it" in operator.page("/console").text
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_the_audit_of_a_large_ledger_is_made_by_the_process_that_monitors(
+    store: Store, working: Working, catalogue: Catalogue, later: Callable[[float], int], monkeypatch: Any, here: bool
+) -> None:
+    monkeypatch.setattr(ledger_counts, "_SMALL", 0)
+    counts = LedgerCounts(store, lambda: catalogue, audit_large=here)
+    with working(store) as desk:
+        for n in range(20):
+            desk.ask(n + 1, "basket", user=f"u{n}")
+        later(HOUR)
+        desk.learn()
+    counts.catch_up(30.0)
+    counts.audits()
+    counts._look()
+    found, age = counts.audits()
+    assert (set(found), age is None) == (({"basket"}, False) if here else (set(), True))
+
+
+def test_the_overview_says_how_old_the_audit_of_the_monitor_is(
+    clock: Clock, catalogue_file: Path, tmp_path: Path, later: Callable[[float], int], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(ledger_counts, "_SMALL", 0)
+    told = {"with_nudges": 2.0, "people": 30, "without": 0.5, "holdout": 10, "difference": 1.5, "low": 1.0, "high": 2.0}
+    monkeypatch.setitem(REPORT, "people", told)
+    settings = Settings(app=str(catalogue_file), store=f"sqlite:///{tmp_path / 'ledger.db'}", salt="salt", dev=True)
+    with Operator(create_service(settings, clock=clock, monitor=Monitored()).app, base_url=HOST) as client:
+        client.ask("basket", "u")
+        later(HOUR)
+        client.learned()
+        assert "It is being computed." in client.page("/console").text
+        page = eventually(lambda: found if "1.50 EUR a person" in (found := client.page("/console")).text else None)
+        assert page is not None
+        assert "95 %: 1.00 EUR to 2.00 EUR" in page.text
+        assert "It is of just now." in page.text
 
 
 def test_what_the_command_says_is_the_problem(tmp_path: Path) -> None:
