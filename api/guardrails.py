@@ -7,11 +7,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 from api.components import CurrentParts
-from api.operations.stage_watch import WHO
-from bandit.errors import JourneyBanditError
+from api.learning.worker import Worker
+from bandit.errors import InvalidRequest, JourneyBanditError
 
 log = logging.getLogger("journey_bandit.guardrails")
 
@@ -68,9 +67,21 @@ class GuardrailLoop:
             for action in (*worker.guardrails.due(clock()), *worker.stage_watch.due(clock())):
                 kept = await asyncio.wrap_future(worker.operate(action))
                 log.warning("stage %s: %s %s: %s", kept.stage, kept.verb, kept.nudge or "every nudge", kept.reason)
-            for stage, why in worker.stage_watch.rollbacks().items():
-                now = clock()
-                work = partial(worker.releases.rollback, stage, None, WHO, now, why, now)
-                back = await asyncio.wrap_future(worker.run(work, together=True))
-                log.warning("stage %s: rollback to %s: %s", stage, back.version or "what is learned live", why)
+            await self._roll_back(worker)
         return more
+
+    async def _roll_back(self, worker: Worker) -> None:
+        """Take back what alarms ask for; a release that cannot be taken back keeps no other from it. Raises the last
+        refusal.
+        """
+        refused: InvalidRequest | None = None
+        for asked in worker.stage_watch.rollbacks():
+            try:
+                back = await asyncio.wrap_future(worker.roll_back(asked, self._current.ground.clock()))
+            except InvalidRequest as error:
+                refused = error
+                continue
+            if back is not None:
+                log.warning("stage %s: back to %s: %s", asked.stage, back.version or "what is learned", asked.reason)
+        if refused is not None:
+            raise refused

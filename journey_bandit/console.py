@@ -194,7 +194,7 @@ def need_mlflow() -> None:
     is missing.
     """
     if any(importlib.util.find_spec(name) is None for name in ("mlflow", "matplotlib")):
-        raise RemoteError("MLflow is not installed: pip install -c constraints.txt '.[experiments]'")
+        raise RemoteError("MLflow is not installed: pip install 'journey-bandit[experiments]'")
 
 
 def quiet() -> None:

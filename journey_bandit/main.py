@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
 
 def _unavailable(name: str, missing: str) -> click.Command:
     """Stands for a command of an extra that is not installed."""
-    fix = f"{missing} is not installed: pip install -c constraints.txt '.[experiments]'"
+    fix = f"{missing} is not installed: pip install 'journey-bandit[experiments]'"
 
     def refuse(**_: object) -> None:
         from bandit.errors import RemoteError

@@ -13,6 +13,7 @@ machine would see among a command's arguments.
 """
 
 _REFUSED = 3
+_SECONDS = 4 * 3600.0  # longer than the largest ledger takes: what hangs shall not keep others from their turn
 _NICE = 19
 _CHILD = f"import os, runpy; os.nice({_NICE}); runpy.run_module('journey_bandit', run_name='__main__')"
 
@@ -28,7 +29,7 @@ def monitoring(ledger: str) -> Callable[[str], Awaitable[bytes]] | None:
     async def report(stage: str) -> bytes:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-c", _CHILD, "monitor", "--stage", stage, "--json"),
+            *("-P", "-c", _CHILD, "monitor", "--stage", stage, "--json"),  # -P: no packages of the folder it runs in
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -36,11 +37,14 @@ def monitoring(ledger: str) -> Callable[[str], Awaitable[bytes]] | None:
             start_new_session=True,  # Ctrl-C is for the service alone
         )
         try:
-            said, problem = await child.communicate()
-        except asyncio.CancelledError:
-            child.kill()
-            await child.wait()
-            raise
+            async with asyncio.timeout(_SECONDS):
+                said, problem = await child.communicate()
+        except TimeoutError:
+            raise RemoteError(f"it was not done after {_SECONDS / 3600:g} h") from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
         if child.returncode not in (0, _REFUSED):
             lines = problem.decode(errors="replace").strip().splitlines()
             raise RemoteError(lines[-1] if lines else f"it ended with status {child.returncode}")

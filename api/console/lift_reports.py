@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from api.stores.decision_log import LedgerPosition
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
 from bandit.errors import JourneyBanditError
@@ -63,7 +62,7 @@ class RoutingCheck(msgspec.Struct, frozen=True):
 class MonitorReport(msgspec.Struct, frozen=True):
     """Report of `journey-bandit monitor --json`, as far as the console shows it: `n` decisions whose rewards are final,
     `over_none` by their propensities, `lift` by the holdout; `people`: the audit by the
-    holdout.
+    holdout. `refused`, `over_none_refused`: why there is no `lift`, and no `over_none`.
     """
 
     n: int
@@ -73,6 +72,7 @@ class MonitorReport(msgspec.Struct, frozen=True):
     lift: LiftEstimate | None
     routing: RoutingCheck
     refused: list[LiftRefusal]
+    over_none_refused: list[LiftRefusal]
     notes: list[str]
 
 
@@ -103,7 +103,7 @@ class LiftReports:
         self._store, self._catalogue, self._monitor = store, catalogue, monitor
         self._pace, self._pause = pace, pause
         self._found: dict[str, tuple[MonitorReport | None, str, float]] = {}
-        self._through: LedgerPosition | None = None
+        self._through: dict[str, int] = {}  # by stage: settlements of the ledger when it was monitored
         self._looked_at, self._wanted = float("-inf"), asyncio.Event()
 
     @property
@@ -143,18 +143,18 @@ class LiftReports:
             await self._pause(max(_LEAST, _AGAIN * (self._pace() - began)))
 
     async def round(self) -> None:
-        """Monitor each stage whose actions are declared, if the ledger has settlements that the last round had not."""
+        """Monitor each stage whose actions are declared, unless it has a report of as many settlements."""
         if self._monitor is None:
             return
         try:
-            through = await asyncio.to_thread(self._store.last)
-        except JourneyBanditError as error:
-            log.warning("the console could not read the ledger: %s", error)
-            return
-        if self._through is not None and through.settlement == self._through.settlement:
+            through = (await asyncio.to_thread(self._store.last)).settlement
+        except Exception as error:
+            known = isinstance(error, JourneyBanditError)  # health says what is wrong with the ledger
+            log.warning("the console could not read the ledger: %s", error, exc_info=None if known else error)
             return
         stages = self._catalogue().stages
-        for name in [name for name, stage in stages.items() if not stage.has_request_actions]:
+        due = [name for name, stage in stages.items() if not stage.has_request_actions]
+        for name in [name for name in due if self._through.get(name) != through]:
             report, problem = None, ""
             try:
                 report = msgspec.json.decode(await self._monitor(name), type=MonitorReport)
@@ -164,5 +164,5 @@ class LiftReports:
                 problem = f"{type(error).__name__}: {error}"
                 log.warning("stage %s could not be monitored", name, exc_info=error)
             self._found[name] = report, problem, self._pace()
+            self._through[name] = -1 if problem else through
         self._found = {name: self._found[name] for name in stages if name in self._found}
-        self._through = through

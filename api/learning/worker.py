@@ -32,7 +32,7 @@ from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
 from api.operations.guardrail_watch import GuardrailWatch
 from api.operations.paused_nudges import PausedNudges
-from api.operations.stage_watch import StageWatch
+from api.operations.stage_watch import WHO, StageDecider, StageRollback, StageWatch
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
@@ -47,6 +47,7 @@ from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, NotFound, Overloaded, Unavailable
 from bandit.journey import folding
 from bandit.records import AlarmAcknowledgement, Decision, Event, OperatorAction, Outcome, Release
+from bandit.release import NO_NUDGE
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -170,11 +171,26 @@ class Worker:
         self.guardrails = GuardrailWatch(store, catalogue, self.pauses, scale)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
-        self.stage_watch = StageWatch(store, catalogue, self.pauses, self._live_release, scale)
+        self.stage_watch = StageWatch(store, catalogue, self.pauses, self._decider)
 
-    def _live_release(self, stage: str) -> int:
-        """Number of the release that decides at a stage, 0 for none."""
-        return self.prepared[stage].release
+    def _decider(self, stage: str) -> StageDecider:
+        prepared, newest = self.prepared[stage], self.releases.current.get(stage)
+        approved = newest is not None and newest.kind != "rollback" and newest.version not in ("", NO_NUDGE)
+        began, revocable = newest.at if newest else 0, approved and prepared.release != 0
+        return StageDecider(prepared.release, prepared.spec, prepared.snapshot.stage_spec, began, revocable)
+
+    def roll_back(self, asked: StageRollback, now: int) -> "futures.Future[Release | None]":
+        """Take back the release of which an alarm was raised, and no other: None if that does not decide any more.
+        Raises as `run` and `ReleaseService.rollback` do.
+        """
+
+        def work() -> Release | None:
+            newest = self.releases.current.get(asked.stage)
+            if newest is None or newest.seq != asked.release:
+                return None
+            return self.releases.rollback(asked.stage, None, WHO, now, asked.reason, now)
+
+        return self.run(work, together=True)
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
         """Register the listener that is told, in the event loop, what events have changed, before those who sent them

@@ -1,8 +1,9 @@
-"""Stage watch: looks at the newest decisions and settlements of each stage that declares alarms, and says which alarms
-are raised and what is to be done.
+"""Stage watch: follows the decisions and settlements of each stage that declares alarms, and says which alarms are
+raised and what is to be done.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -10,15 +11,15 @@ import numpy as np
 
 from api.messages.operations import StageAlarmReply
 from api.operations.paused_nudges import PausedNudges
-from api.stores.decision_log import DecisionRecord
+from api.stores.decision_log import DecisionFilter, DecisionRecord
 from api.stores.protocol import Store
 from bandit.alarms import eligible_share, exploration
 from bandit.alarms.eligible_share import EligibleShare
-from bandit.alarms.exploration import EffectiveArms
-from bandit.alarms.silence import OutcomeGaps, Silence, silence
-from bandit.arrays import Mask
-from bandit.catalogue.limits import AlarmAction, CollapseAlarm, EligibleAlarm, SilenceAlarm, StageAlarms
+from bandit.alarms.silence import OutcomeGaps, silence
+from bandit.arrays import Array, Mask
+from bandit.catalogue.limits import AlarmAction, CollapseAlarm, EligibleAlarm, SilenceAlarm
 from bandit.catalogue.model import Catalogue, Stage
+from bandit.guardrails import NO_CONSENT
 from bandit.learning.rewards import in_force
 from bandit.records import ALL_NUDGES, Decision, OperatorAction
 
@@ -26,13 +27,27 @@ WHO = "the stage's alarm"
 """Who an action is by that no person took."""
 
 PAGE = 500
-"""Settlements that one look takes in."""
+"""Decisions, and settlements, that one look takes in."""
 
 MEMORY = 20_000
-"""Newest settlements from which a service that starts learns how often outcomes come."""
+"""Newest decisions and settlements with which a service that starts begins."""
 
-_EVERY = 60_000_000  # µs between two looks at the newest decisions
 _UNSHOWN = ("not activated", "holdout", "erased")
+_ASKED = ("not in the request's include list", "in the request's exclude list")
+_UNPROVEN = ("no evidence", "not fresh", "not true", NO_CONSENT)  # how reasons begin of what did not arrive
+
+
+class StageDecider(NamedTuple):
+    """What decides at a stage: the number of the release (0: what was learned here so far), the declaration under which
+    it decides with its digest, when it began (µs), and whether it can be rolled back: an approved version, not an
+    earlier rollback.
+    """
+
+    release: int
+    digest: str
+    spec: Stage
+    began: int
+    revocable: bool
 
 
 class StageAlarm(NamedTuple):
@@ -44,49 +59,82 @@ class StageAlarm(NamedTuple):
     then: AlarmAction
 
 
+class StageRollback(NamedTuple):
+    """Rollback that raised alarms ask for: of this release and of no other, with the reason."""
+
+    stage: str
+    release: int
+    reason: str
+
+
+class _Choices(NamedTuple):
+    """Choices of what decides now, the newest last: propensities and which arms were eligible, (k,) each; and of whom
+    (keyed hash) any nudge had its evidence and consents, where they were asked for.
+    """
+
+    drawn: deque[tuple[Array, Mask]]
+    proven: deque[tuple[bytes, bool]]
+
+    @classmethod
+    def of(cls, stage: Stage) -> "_Choices":
+        """Room for what the stage's alarms look at; a person counts once in a group, so for more than both have."""
+        collapse, eligible = stage.alarms.collapse, stage.alarms.eligible
+        return cls(deque(maxlen=collapse.after if collapse else 0), deque(maxlen=4 * eligible.after if eligible else 0))
+
+
 class _Outcomes:
-    """Matured decisions of one stage in the order in which their windows ended, as far as it is known: how many there
-    are, and which of them had an outcome first and last.
+    """Outcomes of one stage among its matured decisions, in the order in which their windows ended: gaps between them,
+    and the decisions since the last one.
     """
 
     def __init__(self) -> None:
-        self.waiting = list[tuple[int, int, bool]]()  # (end of the window, order, whether it had an outcome)
-        self.matured = self.answered = self.first = self.last = 0
+        self.waiting = list[tuple[int, int, int, bool]]()  # (end of the window, order, made at, whether answered)
+        self.gaps, self.lasted, self.since = 0, 0, 0
+        self._begun, self._epoch = False, 0
 
-    def until(self, now: int) -> None:
+    def until(self, now: int, epoch: int) -> None:
+        """Take in what has matured at `now`. With the first decision after `epoch` the silence begins anew, and the
+        earlier gaps stay.
+        """
         while self.waiting and self.waiting[0][0] <= now:
-            _, _, answered = heapq.heappop(self.waiting)
-            self.matured += 1
+            _, _, made, answered = heapq.heappop(self.waiting)
+            if made > epoch > self._epoch:
+                self._epoch, self.since = epoch, 0
+            self.since += 1
             if answered:
-                self.answered, self.last = self.answered + 1, self.matured
-                self.first = self.first or self.matured
+                if self._begun:
+                    self.gaps, self.lasted = self.gaps + 1, self.lasted + self.since
+                self._begun, self.since = True, 0
 
-    @property
-    def silence(self) -> Silence:
-        gaps = OutcomeGaps(max(0, self.answered - 1), float(self.last - self.first))
-        return silence(gaps, float(self.matured - self.last))
+    def alarm(self, rule: SilenceAlarm) -> StageAlarm:
+        """Alarm as it stands."""
+        told = silence(OutcomeGaps(self.gaps, float(self.lasted)), float(self.since))
+        words = (
+            f"no outcome of the last {self.since:,} decisions that matured, where the earlier rate would have brought"
+            f" {told.expected:.1f} (chance {told.probability:.2g})"
+        )
+        return StageAlarm("silence", told.probability <= rule.chance, words, rule.then)
 
 
 class StageWatch:
-    """Watch over the stages of one app that declare alarms. `live(stage)`: number of the release that decides there, 0
-    for none.
+    """Watch over the stages of one app that declare alarms. `decides(stage)`: what decides there now.
 
-    Evidence begins anew when another release decides, and when the stage as a whole is paused or resumed: what is done
-    at an alarm is done once. State is kept in memory, as of the ledger's newest rows. Threads: one calls `look`;
-    `alarms` is replaced by one assignment, and read by any.
+    Evidence begins anew when something else decides, and when the stage as a whole is paused or resumed: what is done
+    at an alarm is done once. Of outcomes only the silence does; how often they came before is what it is compared with.
+    State is kept in memory, as of the ledger's newest rows. Threads: one calls `look`; `alarms` is replaced by one
+    assignment, and read by any.
     """
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, pauses: PausedNudges, live: Callable[[str], int], scale: float = 1.0
+        self, store: Store, catalogue: Catalogue, pauses: PausedNudges, decides: Callable[[str], StageDecider]
     ):
-        self._store, self._pauses, self._live = store, pauses, live
+        self._store, self._pauses, self._decides = store, pauses, decides
         self._stages = {name: stage for name, stage in catalogue.stages.items() if stage.alarms}
-        self._digests = {name: stage.digest() for name, stage in self._stages.items()}
-        self._every = max(1, round(_EVERY * scale))
-        self._through, self._order, self._looked_at = -1, 0, -1
-        self._epochs: dict[str, tuple[int, int]] = {}
+        self._order, self._decision, self._settlement = 0, -1, -1
+        self._deciders: dict[str, StageDecider] = {}
+        self._since: dict[str, int] = {}
         self._outcomes = {name: _Outcomes() for name in self._stages}
-        self._recent: dict[str, tuple[StageAlarm, ...]] = {}
+        self._choices: dict[str, _Choices] = {}
         self.alarms: Mapping[str, tuple[StageAlarm, ...]] = {}
 
     def __bool__(self) -> bool:
@@ -94,29 +142,18 @@ class StageWatch:
         return bool(self._stages)
 
     def look(self, now: int) -> bool:
-        """Take in the next page of settlements, and from time to time the newest decisions, as of `now` (µs since
-        1970); whether there are more settlements.
-        """
-        for name in self._stages:
-            epoch = self._live(name), self._pauses.changed(name)
-            if self._epochs.setdefault(name, epoch) != epoch:
-                self._epochs[name], self._outcomes[name], self._looked_at = epoch, _Outcomes(), -1
-        if self._through < 0:
-            self._through = max(0, self._store.last().settlement - MEMORY)
-        page = self._store.settlements_after(self._through, PAGE)
-        for number, record in page:
-            self._through = number
-            self._take(record)
-        if self._looked_at < 0 or now >= self._looked_at + self._every:
-            self._recent = {name: tuple(self._of_decisions(name, stage)) for name, stage in self._stages.items()}
-            self._looked_at = now
-        for outcomes in self._outcomes.values():
-            outcomes.until(now)
-        found = {
-            name: (*self._recent[name], *self._of_outcomes(name, one.alarms)) for name, one in self._stages.items()
-        }
-        self.alarms = found
-        return len(page) == PAGE
+        """Take in the next page of decisions and of settlements as of `now` (µs since 1970); whether there is more."""
+        for name, stage in self._stages.items():
+            decider = self._decides(name)
+            since = max(decider.began, self._pauses.changed(name))
+            if (self._since.get(name), self._deciders.get(name)) != (since, decider):
+                self._since[name], self._deciders[name] = since, decider
+                self._choices[name] = _Choices.of(stage)
+        more = self._follow_decisions() | self._follow_settlements()
+        for name, outcomes in self._outcomes.items():
+            outcomes.until(now, self._since[name])
+        self.alarms = {name: tuple(self._standing(name, stage)) for name, stage in self._stages.items()}
+        return more
 
     def due(self, now: int) -> list[OperatorAction]:
         """Pauses at `now` (µs) that raised alarms ask for, and that are not in force."""
@@ -127,9 +164,13 @@ class StageWatch:
             if not self._pauses.whole(stage)
         ]
 
-    def rollbacks(self) -> dict[str, str]:
-        """Stages whose release raised alarms ask to roll back, with the reason."""
-        return {stage: words for stage, words in self._raised("roll_back").items() if self._live(stage)}
+    def rollbacks(self) -> list[StageRollback]:
+        """Rollbacks that raised alarms ask for: of approved versions, never of what a rollback brought."""
+        return [
+            StageRollback(stage, self._deciders[stage].release, words)
+            for stage, words in self._raised("roll_back").items()
+            if self._deciders[stage].revocable
+        ]
 
     def raised(self, stage: str) -> list[StageAlarm]:
         """Alarms of a stage that are raised."""
@@ -139,52 +180,75 @@ class StageWatch:
         each = ((stage, one) for stage in self.alarms for one in self.raised(stage) if one.then == then)
         return {stage: f"{one.name}: {one.words}" for stage, one in each}
 
-    def _counts(self, made: Decision) -> bool:
-        """Whether a decision is evidence about what decides at its stage now."""
-        release, since = self._epochs[made.stage]
-        return made.at > since and made.release == release and not made.holdout and made.is_actionable
+    def _follow_decisions(self) -> bool:
+        last = self._store.last().decision
+        if self._decision < 0:
+            self._decision = max(0, last - MEMORY)
+        through = min(last, self._decision + PAGE)
+        if through > self._decision:
+            page = self._store.decisions_found(DecisionFilter(), self._decision, through + 1, PAGE)
+            for record in reversed(page):
+                self._take(record.decision)
+            self._decision = through
+        return through < last
 
-    def _take(self, record: DecisionRecord) -> None:
+    def _take(self, made: Decision) -> None:
+        decider = self._deciders.get(made.stage)
+        if decider is None or made.at <= self._since[made.stage]:
+            return
+        mine = (made.release, made.stage_digest) == (decider.release, decider.digest)
+        if mine and not made.holdout and made.is_actionable and not made.is_remainder:
+            choices, proven = self._choices[made.stage], _proven(made, decider.spec)
+            choices.drawn.append((made.propensity, np.array([arm not in made.excluded for arm in decider.spec.arms])))
+            if proven is not None:
+                choices.proven.append((made.user, proven))
+
+    def _follow_settlements(self) -> bool:
+        if self._settlement < 0:
+            self._settlement = max(0, self._store.last().settlement - MEMORY)
+        page = self._store.settlements_after(self._settlement, PAGE)
+        for number, record in page:
+            self._settlement = number
+            self._settle(record.as_of(number))
+        return len(page) == PAGE
+
+    def _settle(self, record: DecisionRecord) -> None:
         made, done = record.decision, record.settlement
-        alarms = self._stages[made.stage].alarms if made.stage in self._stages else None
-        if alarms is None or alarms.silence is None or done is None or done.corrects or done.why in _UNSHOWN:
+        if made.stage not in self._stages or done is None or done.corrects or done.why in _UNSHOWN:
             return
-        if self._counts(made):
-            answered = any(one.kind == "reward" for one in in_force(record.outcomes[: done.outcomes]))
-            self._order += 1
-            heapq.heappush(self._outcomes[made.stage].waiting, (made.expires, self._order, answered))
+        answered = any(one.kind == "reward" for one in in_force(record.outcomes[: done.outcomes]))
+        self._order += 1
+        heapq.heappush(self._outcomes[made.stage].waiting, (made.expires, self._order, made.at, answered))
 
-    def _of_outcomes(self, name: str, alarms: StageAlarms) -> Iterator[StageAlarm]:
+    def _standing(self, name: str, stage: Stage) -> Iterator[StageAlarm]:
+        choices, alarms = self._choices[name], stage.alarms
+        if alarms.collapse is not None:
+            yield _collapsed(choices, alarms.collapse)
+        if alarms.eligible is not None:
+            yield _fallen(choices, alarms.eligible)
         if alarms.silence is not None:
-            yield _silent(self._outcomes[name], alarms.silence)
-
-    def _of_decisions(self, name: str, stage: Stage) -> Iterator[StageAlarm]:
-        collapse, eligible = stage.alarms.collapse, stage.alarms.eligible
-        most = max(collapse.after if collapse else 0, 2 * eligible.after if eligible else 0)
-        if not most:
-            return
-        newest = self._store.decisions_before(name, self._store.last().decision + 1, 2 * most)
-        digest = self._digests[name]
-        made = [one.decision for one in newest if self._counts(one.decision) and not one.decision.is_remainder]
-        found, k = [one for one in made if one.stage_digest == digest], len(stage.arms)
-        could = np.array([[arm not in one.excluded for arm in stage.arms] for one in found], np.bool_).reshape(-1, k)
-        if collapse is not None:
-            p = np.array([one.propensity for one in found[: collapse.after]]).reshape(-1, k)
-            yield _collapsed(exploration.effective_arms(p, could[: collapse.after]), collapse)
-        if eligible is not None:
-            yield _fallen(could, eligible)
+            yield self._outcomes[name].alarm(alarms.silence)
 
 
-def _silent(found: _Outcomes, rule: SilenceAlarm) -> StageAlarm:
-    told, since = found.silence, found.matured - found.last
-    words = (
-        f"no outcome of the last {since:,} decisions that matured, where the earlier rate would have brought"
-        f" {told.expected:.1f} (chance {told.probability:.2g})"
+def _proven(made: Decision, spec: Stage) -> bool | None:
+    """Whether any nudge had the evidence and the consents that it needs, of those that nothing else excluded; None if
+    something else excluded all, or the request chose among them.
+    """
+    if any(reason in _ASKED for reason in made.excluded.values()):
+        return None
+    reasons = [made.excluded.get(name, "") for name in spec.nudges]
+    asked = [reason for reason in reasons if not reason or reason.startswith(_UNPROVEN)]
+    return any(not reason for reason in asked) if asked else None
+
+
+def _collapsed(choices: _Choices, rule: CollapseAlarm) -> StageAlarm:
+    """Alarm by the newest decisions."""
+    rows, k = choices.drawn, len(choices.drawn[0][0]) if choices.drawn else 1
+    p, could = (
+        np.array([p for p, _ in rows]).reshape(-1, k),
+        np.array([may for _, may in rows], np.bool_).reshape(-1, k),
     )
-    return StageAlarm("silence", told.probability <= rule.chance, words, rule.then)
-
-
-def _collapsed(found: EffectiveArms, rule: CollapseAlarm) -> StageAlarm:
+    found = exploration.effective_arms(p, could)
     words = (
         f"the last {found.decisions:,} decisions chose between {found.effective:.3g} arms in effect, where"
         f" {found.available:.3g} could be drawn"
@@ -193,17 +257,26 @@ def _collapsed(found: EffectiveArms, rule: CollapseAlarm) -> StageAlarm:
     return StageAlarm("collapse", raised, words, rule.then)
 
 
-def _fallen(could: Mask, rule: EligibleAlarm) -> StageAlarm:
-    """Alarm by which arms were eligible in each decision, (n, k), the newest first."""
-    any_nudge = np.any(could[:, 1:], axis=1)
-    groups = any_nudge[: rule.after], any_nudge[rule.after : 2 * rule.after]
-    now, before = (EligibleShare(len(some), int(some.sum())) for some in groups)
+def _fallen(choices: _Choices, rule: EligibleAlarm) -> StageAlarm:
+    """Alarm by the newest decisions, one of each person, and those before them, one of each."""
+    newest = reversed(choices.proven)
+    now, before = _one_each(newest, rule.after), _one_each(newest, rule.after)
     words = (
-        f"any nudge was eligible in {100 * now.share:.3g} % of the last {now.decisions:,} decisions,"
-        f" {100 * before.share:.3g} % of those before"
+        f"any nudge had its evidence and consents in {100 * now.share:.3g} % of the last {now.decisions:,} decisions,"
+        f" in {100 * before.share:.3g} % of {before.decisions:,} before"
     )
     whole = before.decisions == rule.after
     return StageAlarm("eligible", whole and eligible_share.fallen(before, now, rule.fall), words, rule.then)
+
+
+def _one_each(rows: Iterator[tuple[bytes, bool]], most: int) -> EligibleShare:
+    """Share among the next so many people, by the first row of each."""
+    found = dict[bytes, bool]()
+    for user, proven in rows:
+        found.setdefault(user, proven)
+        if len(found) == most:
+            break
+    return EligibleShare(len(found), sum(found.values()))
 
 
 def stage_alarms_out(watch: StageWatch, stage: str) -> list[StageAlarmReply]:

@@ -153,7 +153,7 @@ def _acting(console: Console) -> list[HTTPRouteHandler]:
     @post(f"{PATH}/people", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def person(request: Ask) -> Page:
         async def known(session: ConsoleSession, sent: Mapping[str, str]) -> Page:
-            return html(await console.person(session, sent.get("user", "").strip()))
+            return html(await console.person(session, sent.get("user", "")))
 
         return await posted(console, request, known)
 

@@ -38,7 +38,7 @@ def routes(console: Console, people: PeopleService) -> list[HTTPRouteHandler]:
         async def act(session: ConsoleSession, sent: Form) -> Page:
             _check(console, session)
             user = _user(sent)
-            if sent.get("again", "").strip() != user:
+            if sent.get("again", "") != user:
                 problem = Problem(
                     "again", "is not the same id", "type the id of the person once more: nothing was erased"
                 )
@@ -57,8 +57,8 @@ def _check(console: Console, session: ConsoleSession) -> None:
 
 
 def _user(sent: Form) -> str:
-    found = sent.get("user", "").strip()
-    if not found:
+    found = sent.get("user", "")
+    if not found.strip():
         raise InvalidRequest(Problem("user", "missing", "type the id of the person"))
     return found
 

@@ -95,6 +95,7 @@ def _body(found: LiftReport) -> dict[str, Any]:
         "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
         "diagnostics": lift["diagnostics"],
         "refused": lift["refused"],
+        "over_none_refused": over["refused"],
         "assignment": {"holdout": lift.get("assignment"), "nudges": over.get("assignment")},
     }
 

@@ -281,7 +281,7 @@ def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]
     try:
         from experiments.reports import figures, html_report, simulation_report
     except ImportError:
-        console.errors.print("no figures: pip install -c constraints.txt '.[experiments]'")
+        console.errors.print("no figures: pip install 'journey-bandit[experiments]'")
         return []
     baseline = next(p for p in everyone if p.policy == BASELINE)
     about, folder = simulation_plan.about(plan, stage), plan.folder / stage

@@ -16,9 +16,11 @@ from api.console import ledger_counts, rendering
 from api.console.ledger_counts import LedgerCounts
 from api.console.lift_reports import LiftReports
 from api.settings import Settings
+from api.stores.decision_log import LedgerPosition
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
 from bandit.errors import RemoteError
+from journey_bandit import monitor_process
 from journey_bandit.evaluation.monitor import monitor as command
 from journey_bandit.monitor_process import monitoring
 from tests.api.conftest import Desk
@@ -36,6 +38,7 @@ REPORT: dict[str, Any] = {
     "people": None,
     "routing": {"evidence": 300.0, "alarms": [7]},
     "refused": [{"reason": "deterministic", "detail": "no holdout", "needed": "a holdout"}],
+    "over_none_refused": [{"reason": "ess", "detail": "too few of one kind", "needed": "more"}],
     "notes": [],
     "unknown": "ignored",
 }
@@ -72,14 +75,69 @@ def test_each_stage_is_monitored_once_for_the_same_settlements(
     assert (first.report, first.problem, first.age) == (None, "the ledger is locked", 0.0)
     assert second.report is not None
     assert second.report.routing.alarms == [7]
+    made.problems = ()
     asyncio.run(reports.round())
-    assert made.asked == names
+    assert made.asked == [*names, names[0]], "what failed is tried again"
+    assert reports.known[names[0]].problem == ""
+    asyncio.run(reports.round())
+    assert made.asked == [*names, names[0]]
     with working(store) as desk:
         desk.ask(1, "basket")
         later(HOUR)
         desk.learn()
     asyncio.run(reports.round())
-    assert made.asked == 2 * names
+    assert made.asked == [*names, names[0], *names]
+
+
+def test_a_ledger_that_cannot_be_read_is_tried_again(
+    store: Store, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> LedgerPosition:
+        raise OSError("disk")
+
+    made = Monitored()
+    reports = LiftReports(store, lambda: catalogue, made)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "last", broken)
+        asyncio.run(reports.round())
+    assert made.asked == []
+    asyncio.run(reports.round())
+    assert made.asked == declared(catalogue)
+
+
+def test_the_child_ends_with_who_waits_and_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor_process, "_CHILD", "import sys, time; print('begun', file=sys.stderr); time.sleep(600)")
+    started, start = list[asyncio.subprocess.Process](), asyncio.create_subprocess_exec
+
+    async def begin(*command: str, **more: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **more))
+        return started[-1]
+
+    async def left() -> None:
+        task = asyncio.create_task(report("basket"))
+        while not started:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
+    report: Any = monitoring(f"sqlite:///{tmp_path / 'none.db'}")
+    asyncio.run(left())
+    monkeypatch.setattr(monitor_process, "_SECONDS", 0.01)
+    with pytest.raises(RemoteError, match="it was not done after"):
+        asyncio.run(asyncio.wait_for(report("basket"), PATIENCE))
+    assert [child.returncode for child in started] == [-9, -9]
+
+
+def test_packages_of_the_folder_are_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "__init__.py").write_text("raise SystemExit('theirs')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    report = monitoring(f"sqlite:///{tmp_path / 'none.db'}")
+    assert report is not None
+    with pytest.raises(RemoteError, match=r"none\.db"):
+        asyncio.run(asyncio.wait_for(report("basket"), PATIENCE))
 
 
 def test_a_stage_whose_monitor_prints_something_else_says_so(store: Store, catalogue: Catalogue) -> None:
@@ -99,7 +157,7 @@ def test_nothing_is_monitored_before_somebody_looks_or_long_after(store: Store, 
         nonlocal now
         paused.append(seconds)
         now += 400.0
-        reports._through = None
+        reports._through.clear()
 
     async def life() -> None:
         async with reports.running():
@@ -173,7 +231,8 @@ def test_an_alarm_of_routing_is_an_alarm_of_the_stage(
         assert "basket: Version 7 does not show nudges as often as it drew them" in page.text
         assert "the ledger is locked" in page.text
         assert "whenever one looks: -0.50 EUR to –" in page.text
-        assert "the ledger cannot say: no holdout; needed: a holdout" in page.text
+        facts = shown(client)
+        assert facts["Live less holdout"] == "– the ledger cannot say: no holdout; needed: a holdout"
 
 
 def test_a_ledger_in_memory_has_no_reports(operator: Operator) -> None:

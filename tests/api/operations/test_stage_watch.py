@@ -1,7 +1,9 @@
 """Alarms of a stage as a whole: what they look at, when they are raised, and what is done then, once."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,20 @@ import msgspec
 import numpy as np
 import pytest
 
+from api.guardrails import GuardrailLoop
 from api.operations.paused_nudges import PausedNudges
-from api.operations.stage_watch import WHO, StageAlarm, StageWatch
-from api.stores.decision_log import DecisionRecord, LedgerPosition
+from api.operations.stage_watch import WHO, StageAlarm, StageDecider, StageRollback, StageWatch
+from api.stores.decision_log import DecisionFilter, DecisionRecord, LedgerPosition
 from api.stores.memory.store import MemoryStore
+from bandit.catalogue.limits import SilenceAlarm
 from bandit.catalogue.loading import parse
-from bandit.errors import CatalogueError
-from bandit.records import ALL_NUDGES, Decision, OperatorAction, Outcome, Settlement
+from bandit.errors import CatalogueError, InvalidRequest, Problem
+from bandit.records import ALL_NUDGES, NOT_NOW, Decision, OperatorAction, Outcome, Release, Settlement
 from journey_bandit.testing.store_builders import HOUR, START
 from tests.api.releases.test_releases import live, release
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
+Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
 Serving = Callable[..., AbstractContextManager[Any]]
 ALARMS = "alarms = { collapse = { after = 100 }, silence = {}, eligible = { after = 100 } }"
@@ -49,13 +54,14 @@ class Told(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows, self.done = list[DecisionRecord](), list[tuple[int, DecisionRecord]]()
+        self.rows, self.done, self.read = list[DecisionRecord](), list[tuple[int, DecisionRecord]](), 0
 
     def last(self) -> LedgerPosition:
         return LedgerPosition(len(self.rows), len(self.done), 0)
 
-    def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
-        return [one for one in reversed(self.rows) if one.seq < before and one.decision.stage == stage][:most]
+    def decisions_found(self, wanted: DecisionFilter, above: int, before: int, most: int) -> list[DecisionRecord]:
+        self.read += 1
+        return [one for one in reversed(self.rows) if above < one.seq < before and wanted.fits(one.decision)][:most]
 
     def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
         return [row for row in self.done if row[0] > after][:most]
@@ -87,24 +93,38 @@ BASE = Decision(
     sd=np.zeros(3), u=0.5, arm="ten", holdout=False, excluded={}, evidence={}, notes=(),
 )  # fmt: skip
 ONE_ARM: dict[str, Any] = {"propensity": np.array([0.0, 1.0, 0.0])}
-NOBODY: dict[str, Any] = {"propensity": np.array([1.0, 0.0, 0.0]), "excluded": {"ten": "a cap", "few": "a cap"}}
+NONE_DRAWN = np.array([1.0, 0.0, 0.0])
+
+
+def excluded(ten: str, few: str) -> dict[str, Any]:
+    return {"propensity": NONE_DRAWN, "excluded": {"ten": ten, "few": few}}
+
+
+NOBODY = excluded("no evidence: send evidence.stock, the units left", "no consent: marketing")
 
 
 def made(at: int = START + 1, **changed: Any) -> Decision:
-    return msgspec.structs.replace(BASE, id=uuid.uuid4(), at=at, expires=at + HOUR, **changed)
+    one = uuid.uuid4()
+    return msgspec.structs.replace(BASE, id=one, at=at, expires=at + HOUR, **{"user": one.bytes, **changed})
 
 
 class Watched:
-    """A watch with its store; `release` decides."""
+    """A watch with its store; `decider` decides."""
 
     def __init__(self, catalogue: Any = SHOP) -> None:
-        self.store, self.release = Told(), 0
+        self.store, stage = Told(), catalogue.stages["cart"]
+        self.decider = StageDecider(0, stage.digest(), stage, 0, False)
         self.pauses = PausedNudges(self.store, catalogue)
-        self.watch = StageWatch(self.store, catalogue, self.pauses, lambda _: self.release)
+        self.watch = StageWatch(self.store, catalogue, self.pauses, lambda _: self.decider)
+
+    def made(self, n: int, at: int = START + 1, **changed: Any) -> None:
+        """So many decisions of what decides, each about another person."""
+        own = {"release": self.decider.release, "stage_digest": self.decider.digest}
+        for _ in range(n):
+            self.store.made(made(at, **{**own, **changed}))
 
     def raised(self, now: int = START + 2 * HOUR) -> list[str]:
         """Names of the alarms that are raised, after everything was taken in."""
-        self.watch._looked_at = -1
         while self.watch.look(now):
             pass
         return [one.name for one in self.watch.raised("cart")]
@@ -115,16 +135,14 @@ class Watched:
 
 def test_exploration_collapses_when_one_arm_of_three_is_drawn() -> None:
     ours = Watched()
-    for _ in range(99):
-        ours.store.made(made(**ONE_ARM))
+    ours.made(99, **ONE_ARM)
     assert ours.raised() == []
-    ours.store.made(made(**ONE_ARM))
+    ours.made(1, **ONE_ARM)
     assert ours.raised() == ["collapse"]
     assert ours.alarm("collapse").words == (
         "the last 100 decisions chose between 1 arms in effect, where 3 could be drawn"
     )
-    for _ in range(30):
-        ours.store.made(made())
+    ours.made(30)
     assert ours.raised() == []
 
 
@@ -136,34 +154,87 @@ def test_exploration_collapses_when_one_arm_of_three_is_drawn() -> None:
         {"stage_digest": "of another declaration"},
         {"at": START - 1},
         {"request": b""},
+        {"moment": NOT_NOW},
+        {"stage": "another"},
     ],
 )
 def test_what_says_nothing_of_what_decides_does_not_count(apart: dict[str, Any]) -> None:
     ours = Watched()
     ours.pauses._resumed = {("cart", ALL_NUDGES): START}
-    for _ in range(200):
-        ours.store.made(made(**{**ONE_ARM, **apart}))
+    ours.made(200, **{**ONE_ARM, **apart})
     ours.raised()
     assert "the last 0 decisions" in ours.alarm("collapse").words
+    ours.made(100, **ONE_ARM)
+    for _ in range(10):
+        ours.made(300, **{**ONE_ARM, **apart})
+    assert ours.raised() == ["collapse"]
+
+
+def test_a_release_is_watched_under_its_own_declaration() -> None:
+    """It may have another policy or floor than the catalogue, and so another digest, and fewer arms."""
+    ours, other = Watched(), parse(APP.replace("floor = 0.0", "floor = 0.02")).stages["cart"]
+    ours.decider = StageDecider(7, other.digest(), other, START, True)
+    ours.made(100, **ONE_ARM)
+    assert ours.raised() == ["collapse"]
+
+
+def test_each_decision_is_read_once() -> None:
+    ours = Watched()
+    ours.made(1200)
+    ours.raised()
+    assert ours.store.read == 3
+    for _ in range(20):
+        ours.raised()
+    assert ours.store.read == 3
+    ours.made(1)
+    ours.raised()
+    assert ours.store.read == 4
 
 
 def test_a_sudden_fall_of_who_is_eligible_is_told() -> None:
     ours = Watched()
     for n in range(100):
-        ours.store.made(made(**NOBODY) if n % 4 == 0 else made())
+        ours.made(1, **(NOBODY if n % 4 == 0 else {}))
     for n in range(100):
         assert ours.raised() == []
-        ours.store.made(made(**NOBODY) if n % 10 else made())
+        ours.made(1, **(NOBODY if n % 10 else {}))
     assert ours.raised() == ["eligible"]
-    said = "any nudge was eligible in 10 % of the last 100 decisions, 75 % of those before"
-    assert ours.alarm("eligible").words == said
+    assert ours.alarm("eligible").words == (
+        "any nudge had its evidence and consents in 10 % of the last 100 decisions, in 75 % of 100 before"
+    )
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        excluded("quiet hours", "budget: empty"),
+        excluded("paused by ana: refunds rose", "shown today"),
+        excluded("in the request's exclude list", "no evidence: send evidence.stock, the units left"),
+        excluded("not in the request's include list", "no consent: marketing"),
+    ],
+)
+def test_what_excludes_nudges_every_day_is_no_fall(usual: dict[str, Any]) -> None:
+    ours = Watched()
+    ours.made(200)
+    ours.made(400, **usual)
+    assert ours.raised() == []
+    ours.made(100, **NOBODY)
+    assert ours.raised() == ["eligible"]
+
+
+def test_one_person_is_no_fall() -> None:
+    ours = Watched()
+    ours.made(200)
+    ours.made(150, user=b"one", **NOBODY)
+    assert ours.raised() == []
+    assert ours.alarm("eligible").words.startswith("any nudge had its evidence and consents in 99 % of the last 100")
 
 
 def test_a_silence_of_outcomes_is_told_in_the_order_in_which_windows_end() -> None:
     """Three of ten are answered, and settle before the silent ones of the same hour."""
     ours = Watched()
     for n in range(100):
-        ours.store.ended(made(START + n, arm="ten"), rewarded=n % 10 < 3)
+        ours.store.ended(made(START + n), rewarded=n % 10 < 3)
     assert ours.raised(START + HOUR // 2) == []
     assert ours.alarm("silence").words.startswith("no outcome of the last 0 decisions")
     assert ours.raised() == []
@@ -172,10 +243,46 @@ def test_a_silence_of_outcomes_is_told_in_the_order_in_which_windows_end() -> No
     while "silence" not in ours.raised():
         ours.store.ended(late[n], rewarded=False)
         n += 1
-    assert 30 <= n <= 60  # (1 + d/91)^−29 ≤ 1e-6 from d = 56 on, seven of which the first hundred end with
+    assert 30 <= n <= 60  # (1 + d/92)^−29 ≤ 1e-6 from d = 57 on, seven of which the first hundred end with
     assert ours.alarm("silence").words.startswith(f"no outcome of the last {n + 7} decisions that matured")
     ours.store.ended(made(START + 400), rewarded=True)
     assert ours.raised() == []
+
+
+@pytest.mark.parametrize("what", ["release", "pause"])
+def test_a_silence_begins_anew_and_is_compared_with_what_was_before(what: str) -> None:
+    ours = Watched()
+    for n in range(100):
+        ours.store.ended(made(START + n), rewarded=n % 3 == 0)
+    for n in range(30):
+        ours.store.ended(made(START + 200 + n), rewarded=False)
+    assert ours.raised() == []
+    if what == "release":
+        ours.decider = ours.decider._replace(release=3, began=START + 300, revocable=True)
+    else:
+        ours.pauses._resumed = {("cart", ALL_NUDGES): START + 300}
+    ours.store.ended(made(START + 301), rewarded=False)
+    assert ours.raised() == []
+    assert ours.alarm("silence").words.startswith("no outcome of the last 1 decisions")
+    for n in range(100):
+        ours.store.ended(made(START + 302 + n), rewarded=False)
+    assert ours.raised() == ["silence"]
+    assert ours.alarm("silence").words.startswith("no outcome of the last 101 decisions")
+
+
+def test_a_corrected_decision_counts_as_it_settled_first() -> None:
+    """A service that starts reads corrections with what they correct."""
+    ours, n = Watched(), 0
+    for n in range(100):
+        ours.store.ended(made(START + n), rewarded=True)
+    number, record = ours.store.done[10]
+    assert record.settlement is not None
+    later = msgspec.structs.replace(record.settlement, seq=101, corrects=number, reward=0.0)
+    both = DecisionRecord(record.seq, record.decision, record.outcomes, later, (record.settlement, later))
+    ours.store.done[10] = (number, both)
+    ours.store.done.append((101, both))
+    ours.raised()
+    assert ours.watch._outcomes["cart"].gaps == 99
 
 
 def test_what_nobody_saw_is_no_silence() -> None:
@@ -191,44 +298,58 @@ def test_what_nobody_saw_is_no_silence() -> None:
 
 def test_where_outcomes_come_as_before_a_silence_is_seldom_told() -> None:
     """2,000 matured decisions, a fifth of them answered, looked at after each, 50 times, with a chance of 1e-4 for each
-    gap: 50 · 400 · 1e-4 = 2 alarms are expected at most. False alarm of this test ≤ 1e-4: 9 or more come with 2.4e-4
-    of a Poisson count of mean 2, fewer of ours. Detects ten times as many with probability 1 − 2e-3.
+    gap: 50 · 400 · 1e-4 = 2 alarms are expected at most. False alarm of this test ≤ 1e-3: 9 or more come with 2.4e-4
+    of a Poisson count of mean 2, fewer of ours. Detects ten times as many with probability 1 − 3e-3.
     """
-    catalogue = parse(APP.replace("silence = {}", "silence = { chance = 1e-4 }"))
-    rng, told = np.random.default_rng(7), 0
+    rng, told, rule = np.random.default_rng(7), 0, SilenceAlarm(chance=1e-4)
     for _ in range(50):
-        ours = Watched(catalogue)
-        outcomes, was = ours.watch._outcomes["cart"], False
+        outcomes, was = Watched().watch._outcomes["cart"], False
         for n, answered in enumerate((rng.random(2_000) < 0.2).tolist()):
-            outcomes.waiting = [(n, n, answered)]
-            outcomes.until(n)
-            now = outcomes.silence.probability <= 1e-4
+            outcomes.waiting = [(n, n, n, answered)]
+            outcomes.until(n, 0)
+            now = outcomes.alarm(rule).raised
             told, was = told + (now and not was), now
     assert told < 9
 
 
-def test_another_release_and_a_pause_begin_anew() -> None:
+def test_a_pause_is_asked_for_once_and_a_resumption_begins_anew() -> None:
     ours = Watched(parse(APP.replace("collapse = { after = 100 }", 'collapse = { after = 100, then = "pause_stage" }')))
-    for _ in range(100):
-        ours.store.made(made(stage_digest=ours.watch._digests["cart"], **ONE_ARM))
+    ours.made(100, **ONE_ARM)
     assert ours.raised() == ["collapse"]
     (action,) = ours.watch.due(START + HOUR)
     assert (action.who, action.verb, action.nudge, action.at) == (WHO, "pause", ALL_NUDGES, START + HOUR)
     assert action.reason == "collapse: the last 100 decisions chose between 1 arms in effect, where 3 could be drawn"
+    assert ours.watch.rollbacks() == []
     ours.store.operate(action)
     ours.pauses.load()
     assert ours.watch.due(START + HOUR) == []
     assert ours.raised() == []
-    ours.release = 3
-    for _ in range(100):
-        at = START + 2 * HOUR
-        ours.store.made(made(at, stage_digest=ours.watch._digests["cart"], release=3, **ONE_ARM))
+    ours.made(100, START + 2 * HOUR, **ONE_ARM)
     assert ours.raised(START + 3 * HOUR) == ["collapse"]
     assert ours.watch.due(START + 3 * HOUR) == []  # it is paused
     resumed = OperatorAction(at=START + 3 * HOUR, who="ana", stage="cart", nudge="", verb="resume", reason="mended")
     ours.store.operate(resumed)
     ours.pauses.load()
     assert ours.raised(START + 3 * HOUR) == []
+
+
+def test_a_rollback_is_of_the_release_that_raised_the_alarm_and_of_no_rollback() -> None:
+    ours = Watched(parse(APP.replace("collapse = { after = 100 }", 'collapse = { after = 100, then = "roll_back" }')))
+    ours.made(100, **ONE_ARM)
+    assert ours.raised() == ["collapse"]
+    assert ours.watch.rollbacks() == []  # nothing was released
+    ours.decider = ours.decider._replace(release=5, began=START + HOUR, revocable=True)
+    assert ours.raised() == []
+    ours.made(100, START + HOUR + 1, **ONE_ARM)
+    assert ours.raised() == ["collapse"]
+    (asked,) = ours.watch.rollbacks()
+    assert (asked.stage, asked.release) == ("cart", 5)
+    assert asked.reason == "collapse: the last 100 decisions chose between 1 arms in effect, where 3 could be drawn"
+    ours.decider = ours.decider._replace(release=0, began=START + 2 * HOUR, revocable=False)
+    assert ours.raised() == []  # what was learned decided before, too: those decisions are old
+    ours.made(100, START + 2 * HOUR + 1, **ONE_ARM)
+    assert ours.raised() == ["collapse"]
+    assert ours.watch.rollbacks() == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +373,7 @@ def test_a_stage_without_alarms_is_declared_as_before() -> None:
     plain = parse(APP.replace(ALARMS, ""))
     assert plain.stages["cart"].digest() == parse(APP.replace(ALARMS, "alarms = {}")).stages["cart"].digest()
     assert plain.stages["cart"].digest() != DIGEST
-    assert not StageWatch(MemoryStore(), plain, PausedNudges(MemoryStore(), plain), lambda _: 0)
+    assert not StageWatch(MemoryStore(), plain, PausedNudges(MemoryStore(), plain), lambda _: Watched(plain).decider)
 
 
 def raised(client: Any) -> bool:
@@ -299,6 +420,7 @@ def test_collapse_takes_the_release_back_once(serving: Serving, later: Later, tm
         assert eventually(lambda: later(60) and raised(client))
         assert client.get("/v1/releases").json()["releases"] == []  # nothing to take back
         release(client, live(client, "cart"), stage="cart")
+        later(1)
         for n in range(100):
             assert client.ask("cart", f"v{n}")["release"]["number"] == 1
         assert eventually(lambda: later(60) and len(client.get("/v1/releases").json()["releases"]) == 2)
@@ -306,3 +428,60 @@ def test_collapse_takes_the_release_back_once(serving: Serving, later: Later, tm
         assert (back["kind"], back["version"], back["approved_by"]) == ("rollback", "", WHO)
         assert back["reason"].startswith("collapse: the last 100 decisions chose between 1 arms")
         assert "release" not in client.ask("cart", "y")
+
+
+@pytest.mark.parametrize("emergency", ["none", ""])
+def test_what_an_operator_went_back_to_stays(serving: Serving, later: Later, tmp_path: Path, emergency: str) -> None:
+    with serving(app=app(tmp_path, "roll_back")) as client:
+        release(client, live(client, "cart"), stage="cart")
+        sent = {"approved_by": "ana", "reason": "refunds rose", "to": emergency}
+        assert client.post("/v1/policies/cart/rollback", json=sent).status_code == 200
+        later(1)
+        for n in range(100):
+            client.ask("cart", f"u{n}")
+        assert eventually(lambda: later(60) and raised(client))
+        for _ in range(3):
+            later(60)
+            client.learned()
+        assert [one["version"] for one in client.get("/v1/releases").json()["releases"]] == ["1", emergency]
+
+
+def test_another_release_meanwhile_is_not_taken_back(working: Working) -> None:
+    with working(MemoryStore(), SHOP) as desk:
+        asked = StageRollback("cart", 3, "collapse")
+        assert desk.worker.roll_back(asked, START).result(PATIENCE) is None
+        desk.worker.releases.current = {"cart": Release(seq=4, stage="cart", model="m", version="2", sha256="",
+                                        belief_sha256="", approved_by="ana", approved_at=START, reason="")}  # fmt: skip
+        assert desk.worker.roll_back(asked, START).result(PATIENCE) is None
+        with pytest.raises(InvalidRequest, match="nothing was ever released"):
+            desk.worker.roll_back(asked._replace(release=4), START).result(PATIENCE)
+
+
+def test_one_that_cannot_be_taken_back_keeps_no_other_from_it(working: Working) -> None:
+    class Parts:
+        worker: Any
+
+    class Current:
+        parts = Parts()
+
+    with working(MemoryStore(), SHOP) as desk:
+        done = list[str]()
+
+        def roll_back(asked: StageRollback, _: int) -> Future[Any]:
+            future = Future[Any]()
+            if asked.stage == "first":
+                future.set_exception(InvalidRequest(Problem("to", "does not fit", "publish it anew")))
+            else:
+                done.append(asked.stage)
+                future.set_result(None)
+            return future
+
+        Current.parts.worker = desk.worker
+        Current.ground = type("Ground", (), {"clock": staticmethod(desk.clock)})  # type: ignore[attr-defined]
+        desk.worker.roll_back = roll_back
+        every = [StageRollback(stage, 1, "collapse") for stage in ("first", "second")]
+        desk.worker.stage_watch.rollbacks = lambda: every
+        desk.worker.leading = True
+        with pytest.raises(InvalidRequest, match="does not fit"):
+            asyncio.run(GuardrailLoop(Current()).look())  # type: ignore[arg-type]
+        assert done == ["second"]

@@ -188,7 +188,7 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     command = [sys.executable, "-c", hidden]
     done = subprocess.run([*command, "evaluate", "--rounds", "a.csv"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pyarrow is not installed: pip install" in done.stderr
+    assert "pyarrow is not installed: pip install 'journey-bandit[experiments]'" in done.stderr
     assert "Traceback" not in done.stderr
     listed = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
     assert listed.returncode == 0
