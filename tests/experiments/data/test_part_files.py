@@ -1,5 +1,6 @@
 """Folders of part files: whatever the parts, one log; what is missing, torn, strange or twice there is named."""
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -135,24 +136,33 @@ def test_what_is_kept_is_asked_once_nobody_else_can_write(tmp_path: Path) -> Non
     assert part_files.named(tmp_path / "log") == first.manifest
 
 
-@pytest.mark.parametrize("made_first", [False, True])
 @pytest.mark.parametrize("continued", [False, True])
+@pytest.mark.parametrize("done", ["before it makes one", "before it opens it", "before it locks it"])
 def test_a_folder_that_is_done_while_another_writer_begins_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_first: bool, continued: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: str, continued: bool
 ) -> None:
     """The other one has seen that the name is free, and finds the first one's folder gone, or makes one of its own."""
-    first, made = PartWriter(tmp_path / "log", FACTS, 30), part_writer._made
+    first, made, lock = PartWriter(tmp_path / "log", FACTS, 30), part_writer._made, fcntl.flock
     first.__enter__()
     first.write(log())
 
-    def overtaken(folder: Path) -> Path:
-        if made_first:
-            made(folder)
-        first.__exit__(None, None, None)
-        return folder if made_first else made(folder)
+    def makes(folder: Path) -> Path:
+        if done == "before it makes one":
+            first.__exit__(None, None, None)
+        made(folder)
+        if done == "before it opens it":
+            first.__exit__(None, None, None)
+        return folder
 
-    monkeypatch.setattr(part_writer, "_made", overtaken)
-    why = "another process is writing there" if made_first else "there is something of this name"
+    def locks(handle: int, how: int) -> None:
+        if done == "before it locks it":
+            first.__exit__(None, None, None)
+        lock(handle, how)
+
+    monkeypatch.setattr(part_writer, "_made", makes)
+    monkeypatch.setattr(fcntl, "flock", locks)
+    one = done == "before it makes one"
+    why = "there is something of this name" if one else "another process is writing there"
     with pytest.raises(InvalidRequest, match=why):
         PartWriter(tmp_path / "log", FACTS, 30, continued=continued).__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
