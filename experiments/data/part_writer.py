@@ -2,13 +2,15 @@
 
 A writer holds one row group, whatever the number of rows. The folder has another name until it is whole, and only its
 user may look into it: a log is about people. Under that name each part is whole or not there, and the manifest, which
-is replaced with each of them, says which are: a writer that was killed can be continued.
+is replaced with each of them, says which are: a writer that was killed can be continued. Files of other names are
+somebody else's: they stay in the folder whatever happens.
 """
 
 import fcntl
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Set
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,20 +29,24 @@ GROUP = 100_000
 
 _WITH_STATISTICS = (NUMBER, "at", "time")
 _EMPTY = PartManifest(rows=0, parts=())
+_OURS = re.compile(rf"\.?(part-\d{{5,}}\.parquet|{re.escape(MANIFEST)})")  # with a dot while they are written
 
 
 class PartWriter:
     """Writer of a folder of parts, each of `rows` rows and the last of what is left. In a `with` block the folder gets
-    its name at the end, and is removed if the block raises; until then its name ends in `.part`.
+    its name at the end, and what was written is removed if the block raises; until then its name ends in `.part`.
 
-    `facts` go into the metadata of each part, and what `told` says of the log into the manifest. Raises InvalidRequest
-    if there is something at `folder`. What an interrupted run left under the other name is replaced.
+    `facts` go into the metadata of each part, and what `begun` returns of the log into the manifest: it is called once
+    no other process can write there. On entering, InvalidRequest is raised if there is something at `folder`, if
+    another process writes there, or if what lies under the other name is not of an interrupted run, which is replaced.
 
-    With `kept` the folder is continued, under whichever of the two names it lies: these leading parts stay, others are
-    removed, and what is written follows. If the block raises, the folder stays under the other name. Raises
-    InvalidRequest if both names are taken, another process writes there, or the parts have other columns.
+    If it is `continued`, the folder may be there, under one of the two names. The leading parts that `begun` returns
+    stay, what is written follows, and other parts are removed once a new manifest does not name them. If the block
+    raises, what a manifest names stays under the other name. Writing raises InvalidRequest if the parts that stay have
+    other columns.
 
-    `written` is how many rows were given to `write`, and `parts` what the manifest will say. For one thread.
+    `written` is how many rows were given to `write`, `parts` what the manifest will say of them, and
+    `told` what `begun` returned. For one thread.
     """
 
     def __init__(
@@ -48,15 +54,13 @@ class PartWriter:
         folder: Path,
         facts: LogMetadata,
         rows: int,
-        told: PartManifest = _EMPTY,
-        kept: Sequence[PartEntry] | None = None,
+        begun: Callable[[], PartManifest] = lambda: _EMPTY,
+        *,
+        continued: bool = False,
     ):
-        self.folder, self.written, self.parts = folder, 0, list(kept or ())
+        self.folder, self.written, self.parts = folder, 0, list[PartEntry]()
         self._size, self._unfinished = rows, unfinished(folder)
-        if folder.exists() and (kept is None or self._unfinished.exists()):
-            other = "" if kept is None else f", and {self._unfinished} too"
-            raise refused(f"{folder}", f"there is something of this name{other}", "give a name that is not taken")
-        self._told, self._continued = told, kept is not None
+        self._begun, self.told, self._continued = begun, _EMPTY, continued
         self._metadata = {KEY: msgspec.json.encode(facts), MARK: b"1"}
         self._held, self._waiting, self._last = list[Any](), 0, 0
         self._file: Any = None
@@ -69,26 +73,36 @@ class PartWriter:
         return sum(part.rows for part in self.parts) + self._waiting + self._size - self._room
 
     def __enter__(self) -> Self:
-        if self._continued and self.folder.exists():
-            self.folder.rename(self._unfinished)
-        self._unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _locked(self._unfinished)
+        self._check_name()
+        lies = self.folder if self.folder.exists() else _made(self._unfinished)
+        self._lock = _locked(lies)
+        try:
+            self._check_name()  # another process may have given the folder its name since
+            if lies == self._unfinished:
+                _check_left(lies)
+            self.told = self._begun()
+            self.parts = list(self.told.parts)
+        except BaseException:
+            if lies == self._unfinished:
+                _remove_empty(lies)
+            os.close(self._lock)
+            raise
+        if lies == self.folder:
+            lies.rename(self._unfinished)
         if self.parts:
             self._put_manifest(self._so_far())
-        stay = {MANIFEST, *(part.file for part in self.parts)} if self.parts else set[str]()
-        for path in self._unfinished.iterdir():
-            if path.name not in stay:
-                _remove(path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if kind is None:
                 self._finish()
-            elif self._file is not None:
+                return
+            if self._file is not None:
                 self._file.close()
-            if kind is not None and not (self._continued and self.parts):
-                shutil.rmtree(self._unfinished)
+            if not (self._continued and (self._unfinished / MANIFEST).exists()):
+                _remove_ours(self._unfinished, set())
+                _remove_empty(self._unfinished)
         finally:
             if self._lock is not None:
                 os.close(self._lock)
@@ -110,6 +124,11 @@ class PartWriter:
             self._flush(self._waiting)
         if self._file is not None:
             self._end_part()
+
+    def _check_name(self) -> None:
+        if self.folder.exists() and (not self._continued or self._unfinished.exists()):
+            other = f", and {self._unfinished} too" if self._continued else ""
+            raise refused(f"{self.folder}", f"there is something of this name{other}", "give a name that is not taken")
 
     def _flush(self, rows: int) -> None:
         """Write the first rows that wait, as one row group; end the part if it is full."""
@@ -157,28 +176,29 @@ class PartWriter:
 
     def _finish(self) -> None:
         self.end_part()
-        self._put_manifest(self._with_parts(self._told))
+        self._put_manifest(self._with_parts(self.told))
         self._unfinished.rename(self.folder)
 
     def _so_far(self) -> PartManifest:
         """Manifest of the parts that are there, which says that the log ends with the last of them."""
-        where = self._told.position
+        where = self.told.position
         if where is None:
-            return self._with_parts(self._told)
+            return self._with_parts(self.told)
         ended = msgspec.structs.replace(where, decision=self.parts[-1].last)
-        return self._with_parts(msgspec.structs.replace(self._told, position=ended))
+        return self._with_parts(msgspec.structs.replace(self.told, position=ended))
 
     def _with_parts(self, told: PartManifest) -> PartManifest:
         rows = sum(part.rows for part in self.parts)
         return msgspec.structs.replace(told, rows=rows, parts=tuple(self.parts)).signed()
 
     def _put_manifest(self, manifest: PartManifest) -> None:
-        """Replace the manifest, in one step."""
+        """Replace the manifest, in one step; then remove the parts that it does not name."""
         self.manifest, hidden = manifest, self._unfinished / f".{MANIFEST}"
         hidden.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         _force_to_disk(hidden)
         hidden.rename(self._unfinished / MANIFEST)
         _force_to_disk(self._unfinished)
+        _remove_ours(self._unfinished, {MANIFEST, *(part.file for part in manifest.parts)})
 
 
 def unfinished(folder: Path) -> Path:
@@ -186,22 +206,52 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(folder.name + ".part")
 
 
-def _locked(folder: Path) -> int:
-    """Lock of a folder, held until it is closed. Raises InvalidRequest if another process has it."""
-    handle = os.open(folder, os.O_RDONLY)
+def _made(folder: Path) -> Path:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise refused(f"{folder}", "another process is writing there", "wait until it has ended") from error
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise refused(f"{folder}", "a file has the name of an export that is being written", "move it") from error
+    return folder
+
+
+def _locked(folder: Path) -> int:
+    """Lock of a folder, held until it is closed. Raises InvalidRequest if another process has it, or had it until now
+    and renamed or removed the folder.
+    """
+    with ExitStack() as undo:
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+            undo.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(handle), folder.stat()):
+                raise FileNotFoundError(folder)
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise refused(f"{folder}", "another process is writing there", "wait until it has ended") from error
+        undo.pop_all()
     return handle
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def _check_left(folder: Path) -> None:
+    """Raise InvalidRequest if what lies under the name of an interrupted run is not of one."""
+    others = sorted(path.name for path in folder.iterdir() if not _ours(path))
+    if others and not (folder / MANIFEST).is_file():
+        problem = f"no export wrote what is in it: {others[0]} ({len(others)} in all), and no {MANIFEST}"
+        raise refused(f"{folder}", problem, "move what you need to another folder, and delete this one")
+
+
+def _ours(path: Path) -> bool:
+    return _OURS.fullmatch(path.name) is not None and not path.is_dir()
+
+
+def _remove_ours(folder: Path, stay: Set[str]) -> None:
+    for path in folder.iterdir():
+        if _ours(path) and path.name not in stay:
+            path.unlink()
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # somebody's files are in it
+        folder.rmdir()
 
 
 def _force_to_disk(path: Path) -> None:

@@ -3,6 +3,7 @@ for notebooks.
 """
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 
 import click
@@ -50,14 +51,13 @@ def export(
     """
     log = ledger_log.open_log(ledger, stage)._replace(segment=segment)
     log = log._replace(made_from=_time(since), made_before=_time(until))
-    told = _told(log)
-    assert told.position is not None  # noqa: S101 - it was just read
-    log = log._replace(until=told.position.decision, settled=told.position.settlement)
     facts = _facts(log)
-    kept = export_continued.kept_parts(to, log, told, msgspec.json.encode(facts)) if go_on else None
-    with PartWriter(to, facts, partition_rows, told, kept) as writer:
-        after = kept[-1].last if kept else 0
-        _write(writer, log._replace(after=after), split=go_on)
+    begun = partial(_begun, to, log, facts, go_on=go_on)
+    with PartWriter(to, facts, partition_rows, begun, continued=go_on) as writer:
+        position = writer.told.position
+        assert position is not None  # noqa: S101 - it was just read
+        log = log._replace(until=position.decision, settled=position.settlement)
+        _write(writer, log._replace(after=writer.parts[-1].last if writer.parts else 0), split=go_on)
         if not writer.rows:
             raise InvalidRequest(Problem("stage", f"{stage!r} has no decisions that count", "wait for some"))
     new = f", {writer.written:,} of them written now" if go_on else ""
@@ -81,8 +81,9 @@ def _write(writer: PartWriter, log: LedgerLog, *, split: bool) -> None:
         writer.write(table)
 
 
-def _told(log: LedgerLog) -> PartManifest:
-    return PartManifest(
+def _begun(to: Path, log: LedgerLog, facts: LogMetadata, *, go_on: bool) -> PartManifest:
+    """Manifest of the export with the parts that stay. No other process may write to the folder meanwhile."""
+    told = PartManifest(
         rows=0,
         parts=(),
         app=log.app,
@@ -94,6 +95,8 @@ def _told(log: LedgerLog) -> PartManifest:
         segment=log.segment,
         position=export_continued.position(log.store),
     )
+    kept = export_continued.kept_parts(to, log, told, msgspec.json.encode(facts)) if go_on else []
+    return msgspec.structs.replace(told, parts=tuple(kept))
 
 
 def _facts(log: LedgerLog) -> LogMetadata:

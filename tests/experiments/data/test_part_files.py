@@ -1,5 +1,6 @@
 """Folders of part files: whatever the parts, one log; what is missing, torn, strange or twice there is named."""
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pyarrow import parquet
 from bandit.errors import InvalidRequest
 from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data import files, part_files, part_writer
+from experiments.data.part_files import PartManifest
 from experiments.data.part_writer import PartWriter
 from experiments.data.rounds import LoggedRounds
 
@@ -102,6 +104,69 @@ def test_a_writer_that_is_interrupted_leaves_nothing_and_none_is_overwritten(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     with pytest.raises(InvalidRequest, match="there is something of this name"):
         exported(tmp_path / "log")
+
+
+def test_a_writer_that_is_interrupted_leaves_what_others_put_there(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with PartWriter(tmp_path / "log", FACTS, 10) as writer:
+            writer.write(log())
+            (tmp_path / "log.part" / "notes.md").write_text("mine")
+            (tmp_path / "log.part" / "part-00099.parquet").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert sorted(path.name for path in (tmp_path / "log.part").iterdir()) == ["notes.md", "part-00099.parquet"]
+
+
+def test_what_is_kept_is_asked_once_nobody_else_can_write(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    def begun(name: str) -> PartManifest:
+        asked.append(name)
+        return PartManifest(rows=0, parts=())
+
+    with PartWriter(tmp_path / "log", FACTS, 30, lambda: begun("first")) as first:
+        first.write(log())
+        for continued in (False, True):
+            second = PartWriter(tmp_path / "log", FACTS, 30, lambda: begun("second"), continued=continued)
+            with pytest.raises(InvalidRequest, match="another process is writing there"):
+                second.__enter__()
+    assert asked == ["first"]
+    assert part_files.named(tmp_path / "log") == first.manifest
+
+
+@pytest.mark.parametrize("continued", [False, True])
+@pytest.mark.parametrize("done", ["before it makes one", "before it opens it", "before it locks it"])
+def test_a_folder_that_is_done_while_another_writer_begins_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: str, continued: bool
+) -> None:
+    """The other one has seen that the name is free, and finds the first one's folder gone, or makes one of its own."""
+    first, made, lock = PartWriter(tmp_path / "log", FACTS, 30), part_writer._made, fcntl.flock
+    first.__enter__()
+    first.write(log())
+
+    def makes(folder: Path) -> Path:
+        if done == "before it makes one":
+            first.__exit__(None, None, None)
+        made(folder)
+        if done == "before it opens it":
+            first.__exit__(None, None, None)
+        return folder
+
+    def locks(handle: int, how: int) -> None:
+        if done == "before it locks it":
+            first.__exit__(None, None, None)
+        lock(handle, how)
+
+    monkeypatch.setattr(part_writer, "_made", makes)
+    monkeypatch.setattr(fcntl, "flock", locks)
+    one = done == "before it makes one"
+    why = "there is something of this name" if one else "another process is writing there"
+    with pytest.raises(InvalidRequest, match=why):
+        PartWriter(tmp_path / "log", FACTS, 30, continued=continued).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert part_files.named(tmp_path / "log") == first.manifest
 
 
 def lost(folder: Path) -> None:

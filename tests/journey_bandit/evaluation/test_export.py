@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from api.stores import open_store
 from bandit.records import Settlement
 from experiments.data import files
 from journey_bandit.main import group
-from tests.journey_bandit.evaluation.ledgers import STAGE, TRAVEL, decided
+from tests.journey_bandit.evaluation.ledgers import STAGE, TRAVEL, D, K, decided
 
 N = 700
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "exports.md"
 ASKED = ("--policy", "fixed:reminder", "--policy", "uniform", "--against", "none", "--json")
 Run = Callable[..., Result]
 
@@ -122,6 +124,48 @@ def test_an_export_has_what_an_analyst_needs_under_names(run: Run, ledger: Path,
     assert sum(row["net"] is None for row in rows) == 5
     assert len({row["arm"] for row in rows}) > 2
     store.close()
+
+
+TYPES = {
+    "integer": ("int16", "int64"),
+    "number": ("double",),
+    "text": ("string",),
+    "boolean": ("bool",),
+    "timestamp (UTC)": ("timestamp[us, tz=UTC]",),
+    "list of texts": ("list<item: string>", "list<element: string>"),
+}
+
+
+def documented() -> dict[str, str]:
+    """The guide's columns and their types; `<arm>` and the like stand for each of the stage."""
+    each: dict[str, list[str]] = {
+        "<arm>": list(STAGE.arms),
+        "<feature>": list(STAGE.features),
+        "<i>": [f"{i}" for i in range(D)],
+        "<a>": [f"{a}" for a in range(K)],
+    }
+    found = list[tuple[str, str]]()
+    for row in re.findall(r"^\| (`.*?) \| (.*?) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE):
+        names, types = re.findall(r"`(.*?)`", row[0]), row[1].split(", ")
+        for name, kind in zip(names, types * len(names) if len(types) == 1 else types, strict=True):
+            mark = next((mark for mark in each if mark in name), "")
+            found += [(name.replace(mark, one), kind) for one in each[mark]] if mark else [(name, kind)]
+    assert len(dict(found)) == len(found), "each column once"
+    return dict(found)
+
+
+def test_the_guide_lists_each_column_and_its_type(run: Run, ledger: Path, tmp_path: Path) -> None:
+    done = run("export", "--ledger", ledger, "--stage", "cart", "--segment", "device", tmp_path / "log")
+    assert done.exit_code == 0
+    schema, said = parquet.read_schema(tmp_path / "log" / "part-00000.parquet"), documented()
+    assert sorted(schema.names) == sorted(said)
+    for name, feature in STAGE.features.items():
+        assert said[f"f_{name}"] == "as declared"
+        said[f"f_{name}"] = {"category": "text", "boolean": "boolean"}.get(feature.type, "number")
+    wrong = {name: (kind, str(schema.field(name).type)) for name, kind in said.items()
+             if str(schema.field(name).type) not in TYPES[kind]}  # fmt: skip
+    assert wrong == {}
+    assert len({feature.type for feature in STAGE.features.values()}) > 2
 
 
 def test_the_manifest_names_its_log(run: Run, ledger: Path, tmp_path: Path) -> None:

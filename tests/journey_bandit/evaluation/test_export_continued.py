@@ -20,6 +20,7 @@ from api.stores.protocol import Store
 from bandit.journey import folding
 from bandit.records import Decision, Event, Settlement
 from bandit.tables.decision_log import LogMetadata, LogReward
+from experiments.data import part_files
 from experiments.data.part_files import LogPosition
 from experiments.data.part_writer import PartWriter
 from journey_bandit.exports import export_continued
@@ -91,7 +92,7 @@ def same_as_anew(folder: Path, export: Export, *more: object) -> bool:
     fresh = folder.with_name(f"fresh-{uuid.uuid4().hex}")
     assert export(fresh, *more).exit_code == 0
     left, right = manifest(folder), manifest(fresh)
-    here = parquet.read_table(sorted(folder.glob("part-*")))
+    here = parquet.read_table(sorted(folder.glob("part-*.parquet")))
     there = parquet.read_table(sorted(fresh.glob("part-*")))
     return bool(here.equals(there) and left["position"] == right["position"])
 
@@ -233,6 +234,7 @@ KILLED = """
 import os, sys
 from journey_bandit.main import group
 from experiments.data import part_writer
+from experiments.data import part_files
 from experiments.data.part_files import LogPosition
 from experiments.data.part_writer import PartWriter
 from journey_bandit.exports import export_continued
@@ -297,6 +299,120 @@ def test_a_part_that_was_damaged_is_written_again(ledger: Growing, export: Expor
 def test_two_do_not_write_to_one_folder(ledger: Growing, export: Export, tmp_path: Path) -> None:
     ledger.grow(N)
     assert export(tmp_path / "log", "--continue").exit_code == 0
-    with PartWriter(tmp_path / "log", FACTS, 100, kept=()):
+    with PartWriter(tmp_path / "log", FACTS, 100, continued=True):
         done = export(tmp_path / "log", "--continue")
         assert "another process is writing there" in str(done.exception)
+
+
+@pytest.mark.parametrize("when", ["position", "kept_parts"])
+def test_a_second_export_does_not_come_between_what_is_kept_and_what_is_written(
+    ledger: Growing, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The second one would write all parts again: somebody was erased since the first one looked at them."""
+    ledger.grow(N)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    ledger.grow(50)
+    found, second = getattr(export_continued, when), list[Result]()
+
+    def overtaken(*given: Any) -> Any:
+        answer = found(*given)
+        monkeypatch.undo()
+        store = ledger.store()
+        assert offline.erase(store, ledger.made[100].user, 5, forget=False).found
+        store.close()
+        second.append(export(tmp_path / "log", "--continue"))
+        return answer
+
+    monkeypatch.setattr(export_continued, when, overtaken)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    assert "another process is writing there" in str(second[0].exception)
+    assert part_files.named(tmp_path / "log") is not None, "each part has the bytes that the manifest names"
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    assert same_as_anew(tmp_path / "log", export)
+
+
+def test_what_others_put_into_the_folder_stays(ledger: Growing, export: Export, tmp_path: Path) -> None:
+    """Also if all parts are written again; parts that no manifest names are removed."""
+    ledger.grow(N)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    saved = {"lift.ipynb": "{}", "part-of-the-lift.csv": "1", ".part-of-it": "2", ".ipynb_checkpoints/lift": "3"}
+    (tmp_path / "log" / ".ipynb_checkpoints").mkdir()
+    for name, text in saved.items():
+        (tmp_path / "log" / name).write_text(text)
+    (tmp_path / "log" / ".part-00007.parquet").touch()  # of one that was killed
+    (tmp_path / "log" / "part-00099.parquet").touch()  # of nobody's manifest
+
+    def whole() -> bool:
+        return {name: (tmp_path / "log" / name).read_text() for name in saved} == saved
+
+    ledger.grow(50)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    assert whole()
+    assert len(list((tmp_path / "log").glob("*part-*.parquet"))) == len(manifest(tmp_path / "log")["parts"]) == 5
+    store = ledger.store()
+    assert offline.erase(store, ledger.made[3].user, 5, forget=False).found
+    store.close()
+    before = parts(tmp_path / "log")
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    assert not parts(tmp_path / "log").items() & before.items()
+    assert whole()
+    assert same_as_anew(tmp_path / "log", export)
+
+
+def test_an_interrupted_export_leaves_what_it_had_and_what_others_put_there(
+    ledger: Growing, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All parts have to be written again, and no new one is whole when it ends."""
+    ledger.grow(N)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    (tmp_path / "log" / "lift.ipynb").write_text("{}")
+    before, said = parts(tmp_path / "log"), manifest(tmp_path / "log")
+    store = ledger.store()
+    assert offline.erase(store, ledger.made[3].user, 5, forget=False).found
+    store.close()
+
+    def ended(writer: PartWriter) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartWriter, "_end_part", ended)
+    assert export(tmp_path / "log", "--continue").exit_code == 1
+    monkeypatch.undo()
+    assert parts(tmp_path / "log.part").items() >= before.items()
+    assert manifest(tmp_path / "log.part") == said
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    assert (tmp_path / "log" / "lift.ipynb").read_text() == "{}"
+    assert same_as_anew(tmp_path / "log", export)
+
+
+@pytest.mark.parametrize("more", [(), ("--continue",)])
+def test_a_folder_of_somebody_else_is_not_taken_for_an_interrupted_export(
+    ledger: Growing, export: Export, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    ledger.grow(N)
+    left = tmp_path / "log.part"
+    left.mkdir()
+    for name in ("notes.md", ".part-00000.parquet"):
+        (left / name).write_text("mine")
+    done = export(tmp_path / "log", *more)
+    assert str(done.exception) == (
+        f"{left}: no export wrote what is in it: notes.md (1 in all), and no _manifest.json "
+        "→ move what you need to another folder, and delete this one"
+    )
+    assert sorted(path.name for path in left.iterdir()) == [".part-00000.parquet", "notes.md"]
+    (left / "notes.md").unlink()
+    assert export(tmp_path / "log", *more).exit_code == 0, "what is left is of an export that was killed"
+    (tmp_path / "other.part").write_text("mine")
+    assert "a file has the name of an export" in str(export(tmp_path / "other", *more).exception)
+    assert (tmp_path / "other.part").read_text() == "mine"
+
+
+def test_an_export_begun_anew_keeps_what_others_put_beside_its_parts(
+    ledger: Growing, export: Export, tmp_path: Path
+) -> None:
+    ledger.grow(N)
+    assert export(tmp_path / "log", "--continue").exit_code == 0
+    (tmp_path / "log" / "lift.ipynb").write_text("{}")
+    (tmp_path / "log").rename(tmp_path / "log.part")  # as a command that was killed leaves it
+    assert export(tmp_path / "log", "--partition-rows", 300).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "log").iterdir())
+    assert names == ["_manifest.json", "lift.ipynb", "part-00000.parquet", "part-00001.parquet"]
