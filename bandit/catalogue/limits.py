@@ -124,8 +124,8 @@ class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 AlarmAction = Literal["tell", "pause_stage", "roll_back"]
-"""What is done at an alarm, besides telling it: nothing, no nudge to anybody, or a rollback of the release that decides
-(where none does, nothing).
+"""What is done at an alarm, besides telling it: nothing, no nudge to anybody, or a rollback of the approved release that
+decides (where none does, nothing).
 """
 
 _Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -152,8 +152,8 @@ class SilenceAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class EligibleAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Alarm of eligibility: of the newest `after` decisions, the share for which any nudge was eligible is below `fall`
-    times that of the `after` before them, beyond chance (`bandit.alarms.eligible_share`).
+    """Alarm of eligibility: of the newest `after` people, the share for whom any nudge had its evidence and consents is
+    below `fall` times that of the `after` before them, beyond chance (`bandit.alarms.eligible_share`).
     """
 
     fall: _Share = 0.5
