@@ -124,8 +124,8 @@ class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 AlarmAction = Literal["tell", "pause_stage", "roll_back"]
-"""What is done at an alarm, besides telling it: nothing, no nudge to anybody, or a rollback of the approved release that
-decides (where none does, nothing).
+"""What is done at an alarm, besides telling it: nothing, no nudge to anybody, or a rollback of the approved release
+that decides (where none does, nothing).
 """
 
 _Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
