@@ -1,10 +1,11 @@
 """Regression adjustment: means of the arms as if all arms had the same people, by covariates that were known before the
 assignment (Lin 2013, with interactions; with one earlier measurement of the outcome it is CUPED, Deng et al. 2013).
 
-In each arm the outcome is regressed on the covariates less their mean over all arms; the intercept is the arm's
-adjusted mean. Its variance is robust (HC2), so that neither a wrong model nor unequal spread makes it too small, plus
-what the shared mean of the covariates adds, B Σ B' / n (Negi & Wooldridge 2021): then it is about people like these,
-not about these people alone.
+In each arm the outcome less its mean there is regressed on the covariates less theirs, which gives the slopes; the
+adjusted mean is the arm's mean moved along them to the mean of the covariates over all arms, as the intercept of a
+regression would be. Its variance is robust (HC2), so that neither a wrong model nor unequal spread makes it too small,
+plus what the shared mean of the covariates adds, B Σ B' / n (Negi & Wooldridge 2021): then it is about people like
+these, not about these people alone.
 
 Shapes: n people, k arms, d covariates.
 """
@@ -18,7 +19,8 @@ from scipy import special
 from bandit.arrays import Array
 from experiments.ab_tests.mean_contrasts import PairedEstimates
 
-_SINGULAR = 1e-9  # of the largest singular value
+_SINGULAR = 1e-9  # of the largest singular value, and of that of a covariate with a standard deviation of 1
+_LEVERAGE = 1.0 - 1e-9  # from which on a person's residual says nothing
 
 
 class AdjustedMeans(NamedTuple):
@@ -41,7 +43,8 @@ class AdjustedMeans(NamedTuple):
 
 def adjusted(arm: NDArray[np.integer], outcome: Array, x: Array, arms: int) -> AdjustedMeans:
     """Adjusted means of `arms` arms: `arm` and `outcome` (n,), covariates `x` (n, d), all finite. Each arm needs more
-    than d + 2 people. A covariate that does not vary within an arm, or repeats others there, is of no use in it.
+    than d + 2 people. A covariate that does not vary within an arm has the slope 0 there; of covariates that repeat
+    each other, each has a part of the slope.
     """
     centred = x - x.mean(axis=0)
     scale = centred.std(axis=0)
@@ -63,16 +66,22 @@ class _ArmFit(NamedTuple):
 
 
 def _arm_fit(y: Array, x: Array) -> _ArmFit:
-    """Least squares in one arm, its intercept with HC2: residuals² over 1 − leverage."""
-    design = np.column_stack([np.ones(len(y)), x])
-    u, s, vt = np.linalg.svd(design, full_matrices=False)
-    kept = s > _SINGULAR * s[0]
-    inverse = (vt[kept].T / s[kept]) @ u[:, kept].T  # (d + 1, n)
-    coefficients = inverse @ y
-    residual = y - design @ coefficients
-    leverage = np.minimum((u[:, kept] ** 2).sum(axis=1), 1.0 - 1e-9)
-    variance = float((inverse[0] ** 2 * residual**2 / (1.0 - leverage)).sum())
-    return _ArmFit(float(coefficients[0]), variance, coefficients[1:], float(max(len(y) - kept.sum(), 1)))
+    """Least squares in one arm: its mean at x = 0, with HC2, residuals² over 1 − leverage. Whom the regression fits
+    whatever the outcome (leverage 1, e.g. the only person of a country) has no residual: the arm's residual variance
+    stands for it.
+    """
+    n, centre = len(y), x.mean(axis=0)
+    u, s, vt = np.linalg.svd(x - centre, full_matrices=False)
+    kept = s > _SINGULAR * max(float(s.max(initial=0.0)), float(np.sqrt(n)))
+    inverse = (vt[kept].T / s[kept]) @ u[:, kept].T  # (d, n)
+    own = y - y.mean()
+    slope = inverse @ own
+    square = (own - (x - centre) @ slope) ** 2
+    leverage = (u[:, kept] ** 2).sum(axis=1) + 1.0 / n
+    freedom = float(max(n - 1 - kept.sum(), 1))
+    said = np.where(leverage < _LEVERAGE, square / (1.0 - np.minimum(leverage, _LEVERAGE)), square.sum() / freedom)
+    variance = float(((1.0 / n - centre @ inverse) ** 2 * said).sum())
+    return _ArmFit(float(y.mean() - centre @ slope), variance, slope, freedom)
 
 
 def balance_p(arm: NDArray[np.integer], x: Array, arms: int) -> float:

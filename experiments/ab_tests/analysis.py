@@ -33,6 +33,8 @@ NET = "net"
 _FEWEST = 50  # people of an arm
 _SKEW = 355.0  # people of an arm for each unit of skewness²: Kohavi et al. 2014, "Seven rules of thumb", rule 7
 _IMBALANCE = 0.001  # p of covariates that is noted
+_UNORDERED = 1e-6  # p of runs of arms that is refused
+_DIGITS = 1e-9  # of sums of squares: how much of them must be more than the squares of the mean
 _MOST_LINES = 10  # that are named
 _CONTROLS = ("control", "none")
 
@@ -41,7 +43,8 @@ class ExperimentPlan(NamedTuple):
     """Plan of a test, as it was before the data: the `control` ("" for an arm called control or none), the declared
     `shares` {arm: share}, the `level` of intervals, `ranges` {outcome: (low, high)} of amounts, what one unit of an
     outcome is worth (`worth`, {outcome: money}) and what an arm costs a person (`cost`). `follow`: with sequences;
-    `force`: estimates all the same where they would be refused.
+    `ordered`: the rows are in the order of their assignment; `force`: estimates all the same where they would be
+    refused.
     """
 
     control: str = ""
@@ -51,6 +54,7 @@ class ExperimentPlan(NamedTuple):
     worth: Mapping[str, float] = {}
     cost: Mapping[str, float] = {}
     follow: bool = True
+    ordered: bool = False
     force: bool = False
 
 
@@ -118,12 +122,15 @@ class ExperimentResult(NamedTuple):
 
 def analyse(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentResult:
     """The result of a test. Raises InvalidRequest where the plan names an arm or outcome that the table does not have,
-    or declares shares that are none; refusals are part of the result.
+    or declares shares that are none, or says that rows are in order where their arms deny it; refusals are part of the
+    result.
     """
     people = np.bincount(table.arm, table.people, len(table.arms)).astype(np.float64)
     control = _control(table.arms, plan.control) if len(table.arms) > 1 else 0
     table = _with_net(table, plan)
     _check(table, plan)
+    if plan.ordered:
+        _check_order(table, plan)
     shares, e_value = _shares(people, table.arms, plan)
     refused = _refusals(table, people, e_value)
     family = len(table.outcomes) * max(len(table.arms) - 1, 1)
@@ -200,6 +207,20 @@ def _check(table: ExperimentTable, plan: ExperimentPlan) -> None:
         raise InvalidRequest(*problems)
 
 
+def _check_order(table: ExperimentTable, plan: ExperimentPlan) -> None:
+    """Raise InvalidRequest unless rows may be in the order in which chance assigned arms, in declared shares."""
+    if table.summed:
+        raise InvalidRequest(Problem("ordered", "sums of people have no order", "leave --ordered or --count out"))
+    if not plan.shares:
+        raise InvalidRequest(Problem("ordered", "no shares are declared", "give --shares too, or leave --ordered out"))
+    p, arm, grouped = sequential.order_p(table.arm, len(table.arms))
+    if p < _UNORDERED:
+        how = "stand together" if grouped else "alternate"
+        problem = f"rows of {table.arms[arm]} {how} more than chance assigns them (p = {number(p, '.2g')})"
+        fix = "leave --ordered out, or give the rows in the order of their assignment, which chance made for each"
+        raise InvalidRequest(Problem("ordered", problem, fix))
+
+
 def _with_net(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentTable:
     """The table with an outcome in money, if values or costs are given: worth times outcomes, less the arm's cost."""
     if not plan.worth and not plan.cost:
@@ -262,6 +283,10 @@ def _refusals(table: ExperimentTable, people: Array, e_value: float | None) -> l
                 "unlike"
             )
             found.append(Refusal("missing", detail, needed))
+        if table.summed and not outcome.binary and outcome.name != NET and (lost := _without_digits(table, outcome)):
+            detail = f"{outcome.name}: the sums of squares have too few digits to say how much it varies in {lost}"
+            needed = f"a table with one row a person, or sums of {outcome.name} less a constant near its mean"
+            found.append(Refusal("digits", detail, needed))
     if e_value is not None and e_value >= LIMITS.routing:
         detail = f"arms were not assigned in the declared shares: e-value {number(min(e_value, 1e9), '.3g')}"
         needed = (
@@ -269,6 +294,17 @@ def _refusals(table: ExperimentTable, people: Array, e_value: float | None) -> l
         )
         found.append(Refusal("shares", detail, needed))
     return found
+
+
+def _without_digits(table: ExperimentTable, outcome: OutcomeColumn) -> str:
+    """Arms, in words, in which rounding of the sums may be all that Σy² is more than n ȳ²."""
+    known = np.isfinite(outcome.total)
+    n, total, square = (
+        np.bincount(table.arm[known], part, len(table.arms))
+        for part in (table.people[known], outcome.total[known], np.asarray(outcome.square)[known])
+    )
+    lost = (square > 0.0) & (square - total**2 / np.maximum(n, 1.0) <= _DIGITS * square)
+    return ", ".join(name for name, one in zip(table.arms, lost, strict=True) if one)
 
 
 def _notes(
@@ -309,7 +345,8 @@ def _outcome(
         np.bincount(arm, part, k).astype(np.float64) for part in (count, total, np.asarray(outcome.square)[known])
     )
     means = sums / n
-    variances = np.maximum(squares - n * means**2, 0.0) / np.maximum(n - 1.0, 1.0)
+    spread = squares - n * means**2 if table.summed else np.bincount(arm, (total - means[arm]) ** 2, k)
+    variances = np.maximum(spread, 0.0) / np.maximum(n - 1.0, 1.0)
     fit = adjustment.adjusted(arm, total, table.x[known], k) if table.x.shape[1] else None
     shared = intervals.bonferroni_level(plan.level, family)
     sequences, followed = _sequences(table, outcome, plan, control, shared)
@@ -397,26 +434,29 @@ def _sequences(
         return {}, "not asked for"
     known = np.isfinite(outcome.total)
     low, high = plan.ranges.get(outcome.name, (0.0, 1.0) if outcome.binary else (0.0, 0.0))
-    if plan.shares and not table.summed and high > low:
-        total = outcome.total[known]
-        if not ((total >= low) & (total <= high)).all():
-            problem = f"{outcome.name} goes from {total.min():g} to {total.max():g}"
-            fix = "give the range that was known beforehand; it has to hold all values"
-            raise InvalidRequest(Problem("range", problem, fix))
+    total = outcome.total[known]
+    if not table.summed and high > low and not ((total >= low) & (total <= high)).all():
+        problem = f"{outcome.name} goes from {total.min():g} to {total.max():g}"
+        fix = "give the range that was known beforehand; it has to hold all values"
+        raise InvalidRequest(Problem("range", problem, fix))
+    if plan.ordered and high > low:
         shares = np.array([plan.shares[arm] for arm in table.arms])
         scaled, rows = (total - low) / (high - low), table.arm[known]
         found = {a: sequential.betting(rows, scaled, shares / shares.sum(), (a, control), level) for a in others}
-        ends = {a: ((high - low) * one.low, (high - low) * one.high) for a, one in found.items()}
-        return ends, "betting, rows in the order of their assignment"
+        ends = {a: ((high - low) * one.low, (high - low) * one.high) for a, one in found.items() if one.low < one.high}
+        empty = ", ".join(table.arms[a] for a in others if a not in ends)
+        why = f"; none of {empty}: no difference fits rows that chance assigned in these shares and this order"
+        return ends, f"betting, rows in the order of their assignment{why if empty else ''}"
     if outcome.binary:
-        sums = np.bincount(table.arm[known], outcome.total[known], len(table.arms))
+        sums = np.bincount(table.arm[known], total, len(table.arms))
         n = np.bincount(table.arm[known], table.people[known], len(table.arms))
         rates = [ArmRate(float(s), float(m)) for s, m in zip(sums, n, strict=True)]
         ends = {a: _ends(sequential.beta_binomial(rates[a], rates[control], level)) for a in others}
         return ends, "beta-binomial, of totals; assumes rates that do not change"
     if table.summed:
         return {}, "none: sums of amounts have no order"
-    return {}, f"none: give --shares, and --range {outcome.name}=LOW,HIGH as it was known beforehand"
+    wanted = "" if plan.ordered else "--shares, --ordered if the rows are in the order of their assignment, and "
+    return {}, f"none: give {wanted}--range {outcome.name}=LOW,HIGH as it was known beforehand"
 
 
 def _skew_notes(table: ExperimentTable, outcome: OutcomeColumn, arm: Ints, total: Array, n: Array) -> list[str]:

@@ -66,7 +66,12 @@ class PowerPlan:
         return self.alpha / (self.arms - 1)
 
     def power_of(self, lift: float, people: float) -> float:
-        """Chance to find an absolute `lift` with so many `people` in all arms together."""
+        """Chance to find an absolute `lift` with so many `people` in all arms together. Raises InvalidRequest for a
+        lift that is none, or that leaves no rate, and for a number of people that is none.
+        """
+        self._check(lift)
+        if not 0.0 < people < np.inf:
+            raise _refused("people", f"{people:g} is no number of people", "such as 20000")
         n, m = people * self.arm_share, people * self.control_share
         if self.rate is not None:
             return self._power_of_rates(self.rate + lift, n, m)
@@ -90,7 +95,6 @@ class PowerPlan:
 
     def people_for(self, lift: float) -> float:
         """People in all arms together, not rounded, with whom an absolute `lift` is found with the planned power."""
-        self._check(lift)
         least = 2.0 * self.arms / min(self.control_share, self.arm_share) / self.arms
         if self.power_of(lift, _MOST) < self.power:
             raise _refused("lift", f"{lift:g} is too small to be found", "a larger one")
@@ -122,7 +126,7 @@ class PowerPlan:
 
     def _check(self, lift: float) -> None:
         if lift == 0.0 or not np.isfinite(lift):
-            raise _refused("lift", "a lift of 0 is never found", "the least difference that matters")
+            raise _refused("lift", f"a lift of {lift:g} is never found", "the least difference that matters")
         if self.rate is not None and not 0.0 < self.rate + lift < 1.0:
             raise _refused("lift", f"{self.rate:g} {lift:+g} is no rate", "a lift that leaves a rate between 0 and 1")
 

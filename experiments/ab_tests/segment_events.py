@@ -4,11 +4,12 @@ came of it.
 
 A person is a `userId`, or an `anonymousId` that no message joins to one. The first view decides the arm; later views of
 another variation do not change it, because who sees two variations may have been brought to it by the first. Outcomes
-count from the first view on: EVENT whether it happened, EVENT.PROPERTY the sum of a property.
+count from the first view on: EVENT whether it happened, EVENT.PROPERTY the sum of a property. Held in memory are views
+and the events of outcomes, with the properties that are read, and of all messages who is who and the messageId.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -23,6 +24,7 @@ from experiments.ab_tests.experiment_table import ExperimentTable, OutcomeColumn
 
 VIEWED = "Experiment Viewed"
 _TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+_NAMED = ("experiment_name", "experiment_id", "variation_name", "variation_id")
 _MOST_NAMED = 20
 
 
@@ -42,8 +44,8 @@ def read_events(path: Path, experiment: str, outcomes: Sequence[str]) -> Experim
     Raises InvalidRequest, with the line, for a message that is no JSON, or that matters and lacks its time or person;
     if nobody viewed the experiment; for an outcome whose event is not in the file, or whose property is no number.
     """
-    seen = Counter[str]()
-    tracks, users = _joined(_tracks(str(path), partial(_opened, path), seen))
+    seen, wanted = Counter[str](), _wanted(outcomes)
+    tracks, users = _joined(_tracks(str(path), partial(_opened, path), seen, wanted), wanted)
     views = sorted((t for t in tracks if _viewed(t, experiment)), key=lambda t: (t.at, t.line))
     if not views:
         known = sorted({str(_experiment(t)) for t in tracks if t.event == VIEWED})[:_MOST_NAMED]
@@ -52,7 +54,7 @@ def read_events(path: Path, experiment: str, outcomes: Sequence[str]) -> Experim
     first = dict[str, _Track]()
     for view in views:
         first.setdefault(users(view), view)
-    arms = tuple(sorted({_variation(str(path), view) for view in views}))
+    arms = tuple(sorted({_variation(str(path), view) for view in first.values()}))
     people, after = list(first), dict[str, list[_Track]]()
     for track in tracks:
         shown = first.get(users(track))
@@ -73,8 +75,22 @@ def _opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _tracks(name: str, opened: reader.Opened, seen: Counter[str]) -> Iterator[_Track]:
-    """Messages of the file, each messageId once; `seen` counts events by name, and repeated messages as "twice"."""
+def _wanted(outcomes: Sequence[str]) -> dict[str, frozenset[str]]:
+    """{event: properties of it} that are held, of views and of what the outcomes may mean."""
+    wanted = {VIEWED: set(_NAMED)}
+    for outcome in outcomes:
+        event, _, key = outcome.rpartition(".")
+        wanted.setdefault(outcome, set())
+        wanted.setdefault(event, set()).add(key)
+    return {event: frozenset(keys) for event, keys in wanted.items()}
+
+
+def _tracks(
+    name: str, opened: reader.Opened, seen: Counter[str], wanted: Mapping[str, frozenset[str]]
+) -> Iterator[_Track]:
+    """Messages of the file, each messageId once, with the properties that are `wanted`; `seen` counts events by name,
+    and repeated messages as "twice".
+    """
     ids = set[str]()
     for line, text in reader.text_lines(name, opened):
         if not text.strip():
@@ -87,7 +103,7 @@ def _tracks(name: str, opened: reader.Opened, seen: Counter[str]) -> Iterator[_T
             if isinstance(number, str):
                 ids.add(number)
             event = message.get("event") if message.get("type") == "track" else None
-            found = _track(f"{name}:{line}", line, message, str(event or ""))
+            found = _track(f"{name}:{line}", line, message, str(event or ""), wanted)
             if found.event:
                 seen[f"event {found.event}"] += 1
             yield found
@@ -104,7 +120,7 @@ def _messages(where: str, text: str) -> list[dict[str, Any]]:
     return list(messages)
 
 
-def _track(where: str, line: int, message: dict[str, Any], event: str) -> _Track:
+def _track(where: str, line: int, message: dict[str, Any], event: str, wanted: Mapping[str, frozenset[str]]) -> _Track:
     user, anonymous = (str(message.get(key) or "") for key in ("userId", "anonymousId"))
     said = next((message[key] for key in _TIMES if message.get(key)), None)
     at = cells.instant(said) if isinstance(said, str) else None
@@ -113,8 +129,9 @@ def _track(where: str, line: int, message: dict[str, Any], event: str) -> _Track
         raise refused(f"{where}: timestamp", problem, "a time such as 2026-05-01T12:00:00Z")
     if event and not (user or anonymous):
         raise refused(f"{where}: userId", "neither userId nor anonymousId", "who did it")
-    properties = message.get("properties")
-    return _Track(line, user, anonymous, at or 0, event, properties if isinstance(properties, dict) else {})
+    given = message.get("properties")
+    properties = {key: given[key] for key in wanted.get(event, ()) if key in given} if isinstance(given, dict) else {}
+    return _Track(line, user, anonymous, at or 0, event, properties)
 
 
 class _Persons(NamedTuple):
@@ -128,12 +145,13 @@ class _Persons(NamedTuple):
         return f"user {user}" if user else f"anonymous {track.anonymous}"
 
 
-def _joined(tracks: Iterable[_Track]) -> tuple[list[_Track], _Persons]:
+def _joined(tracks: Iterable[_Track], wanted: Container[str]) -> tuple[list[_Track], _Persons]:
+    """The messages of events that are `wanted`, and who is who by all messages."""
     held, known = list[_Track](), dict[str, str]()
     for track in tracks:
         if track.user and track.anonymous:
             known.setdefault(track.anonymous, track.user)
-        if track.event:
+        if track.event and track.event in wanted:
             held.append(track)
     return held, _Persons(known)
 

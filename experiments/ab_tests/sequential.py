@@ -2,7 +2,8 @@
 looked at and stopped at any time.
 
 `betting` takes rows in the order of their assignment, with the declared shares as propensities: it is
-`inference.sequences`, with each arm's mean so far as q̂. Outcomes have to lie in a known range; rates may drift.
+`inference.sequences`, with each arm's mean so far as q̂. Outcomes have to lie in a known range; rates may drift. Rows in
+another order, such as by arm, may give an empty interval, low > high; `order_p` tells many such orders.
 
 `beta_binomial` takes totals of yes and no alone, whatever their order and the shares. For each arm the likelihood of a
 rate, mixed over Jeffreys' prior, over that of the rate p is a martingale that starts at 1 if p is true (Robbins 1970);
@@ -14,7 +15,7 @@ Shapes: n people in order, k arms.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from bandit.arrays import Array
 from experiments.ab_tests.score_intervals import ArmRate
@@ -36,6 +37,25 @@ def betting(
     own, other = (levels(1.0 / float(shares[a])) for a in pair)
     policies = [np.broadcast_to(np.eye(k)[a], (n, k)) for a in pair]
     return Sequence.of_lift(own, other).fed(draws, *policies).interval(level)
+
+
+def order_p(arm: NDArray[np.integer], arms: int) -> tuple[float, int, bool]:
+    """p of "the rows are in an order that has nothing to do with their arms", by the least likely of all arms, with
+    that arm, and whether its rows stand together (else they alternate with others).
+
+    Given the numbers m of an arm's rows and n of all, its runs are hypergeometric: of n − m + 1 places between other
+    rows, those that are taken by m rows. Two-sided, times the number of arms (Bonferroni).
+    """
+    least, where, grouped = 1.0, 0, False
+    for a in range(arms):
+        mine = arm == a
+        m, runs = int(mine.sum()), int(mine[:1].sum() + (mine[1:] & ~mine[:-1]).sum())
+        if 0 < m < len(arm):
+            law = stats.hypergeom(len(arm), len(arm) - m + 1, m)
+            few, many = float(law.cdf(runs)), float(law.sf(runs - 1))
+            p = 2.0 * arms * min(few, many)
+            least, where, grouped = (p, a, few < many) if p < least else (least, where, grouped)
+    return least, where, grouped
 
 
 def _means_before(arm: NDArray[np.integer], outcome: Array, k: int) -> Array:

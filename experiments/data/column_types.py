@@ -131,22 +131,40 @@ class ContextColumn(NamedTuple):
         return {f"x_{self.first}": numbers}
 
 
-def context_columns(file: str, found: Mapping[str, Iterable[str]]) -> tuple[ContextColumn, ...]:
-    """The context columns of a file. `found`: {column: its different cells}. A column is of numbers if most of its
-    different cells are; else each of its words is a column, and a missing cell is none of them.
+class ContextCells:
+    """Different cells of a context column, as many as tell whether it is of numbers or of words: at most 51 of either,
+    however many the file has. `add` may be called with cells that were there before.
+    """
+
+    def __init__(self) -> None:
+        self.numbers = set[str]()
+        self.words = set[str]()
+
+    def add(self, cells: Iterable[str]) -> None:
+        """Note more cells; missing ones do not count."""
+        for cell in cells:
+            if cell in self.numbers or cell in self.words or values.missing(cell):
+                continue
+            held = self.numbers if values.numeric(cell) or values.boolean(cell) is not None else self.words
+            if len(held) <= _MOST_WORDS:
+                held.add(cell)
+
+
+def context_columns(file: str, found: Mapping[str, ContextCells]) -> tuple[ContextColumn, ...]:
+    """The context columns of a file. A column is of numbers if most of its different cells are; else each of its words
+    is a column, and a missing cell is none of them.
 
     Raises InvalidRequest for a column of more than 50 words, or without any value.
     """
     columns, first = list[ContextColumn](), 0
     for name, cells in found.items():
-        said = sorted({cell for cell in cells if not values.missing(cell)})
+        said = sorted(cells.numbers | cells.words)
         if not said:
             raise refused(f"{file}: {name}", "there is no value in the column", "leave --context out for it")
-        numbers = sum(values.numeric(cell) or values.boolean(cell) is not None for cell in said)
-        words = () if 2 * numbers >= len(said) else tuple(said)
+        words = () if len(cells.numbers) >= len(cells.words) else tuple(said)
         if len(words) > _MOST_WORDS:
             fix = f"give a number, or at most {_MOST_WORDS} groups"
-            raise refused(f"{file}: {name}", f"a context of {len(words):,} different words", fix)
+            raise refused(f"{file}: {name}", f"a context of {len(words):,} different words or more", fix)
         columns.append(ContextColumn(name, first, words))
         first += max(len(words), 1)
     return tuple(columns)

@@ -7,6 +7,9 @@ Actions are named by `_tag`, or by the `id` that Personalizer puts beside their 
 what `c` says of the event: numbers as they are, words and flags as features that are 1 where they are there. Features
 of actions are not read. Left out, and counted in a note: outcomes without an event, and events that were deferred and
 never activated.
+
+A log that was thinned says in `pdrop` with which probability an event was dropped. Where that is the same in all
+events, all weigh alike; where it differs, events would weigh 1 / (1 − pdrop), and the log is refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +39,7 @@ def events(name: str, lines: Iterable[tuple[int, str]], left_out: dict[str, int]
     """Events of a file, from its numbered lines; `left_out` counts, by reason, the lines that are none. Raises
     InvalidRequest, with line and field, for what cannot be used.
     """
+    dropped: float | None = None  # the pdrop of all events
     for number, line in lines:
         if not line.strip():
             continue
@@ -50,7 +54,22 @@ def events(name: str, lines: Iterable[tuple[int, str]], left_out: dict[str, int]
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
+            dropped = _thinned_alike(where, found, dropped)
             yield _event(where, number, found)
+
+
+def _thinned_alike(where: str, found: Mapping[str, Any], before: float | None) -> float:
+    """The event's pdrop, 0 if it has none. Raises InvalidRequest unless it is that of the events `before`."""
+    value = 0.0 if found.get("pdrop") is None else _number(where, found, "pdrop", at_most=1.0)
+    if not 0.0 <= value < 1.0:
+        raise refused(
+            f"{where}: pdrop", f"{value:g} is no probability to drop an event that is there", "from 0 to below 1"
+        )
+    if before is not None and value != before:
+        problem = f"{value:g}, and {before:g} before: events of a log that was thinned unevenly do not weigh alike"
+        fix = "give the log as it was before it was thinned, or thin all events alike"
+        raise refused(f"{where}: pdrop", problem, fix)
+    return value
 
 
 def _no_event(where: str, found: Mapping[str, Any]) -> str:

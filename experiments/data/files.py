@@ -34,6 +34,7 @@ from experiments.data.column_types import (
     KNOWN,
     TEXT,
     ColumnNaming,
+    ContextCells,
     ContextColumn,
     column_naming,
     context_columns,
@@ -205,17 +206,17 @@ def _with_context(log: LogFile, context: Sequence[str]) -> LogFile:
             raise refused(
                 "context", f"{name!r} is not one column of {log.path}", f"one of {_some(log.names)}, once each"
             )
-    cells: dict[str, set[str]] = {name: set() for name in context}
+    cells = {name: ContextCells() for name in context}
     if log.table is not None:
         places = {name: log.table.place(name) for name in context}
         for row in log.table.rows():
             for name, j in places.items():
-                cells[name].add(row.cells[j])
+                cells[name].add((row.cells[j],))
     else:
         rows = range(sum(file.rows for file in log.files))
         for _, _, batch in part_files.batches(log.files, list(context), rows, BATCH):
             for name in context:
-                cells[name].update(_cells(batch.column(name)))
+                cells[name].add(set(_cells(batch.column(name))))
     return log._replace(context=context_columns(str(log.path), cells))
 
 

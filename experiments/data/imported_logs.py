@@ -5,6 +5,7 @@ ours.
 """
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -31,12 +32,15 @@ def open_imported(path: Path) -> ImportedLog | None:
     def opened() -> IO[bytes]:
         return path.open("rb")
 
-    first = next((line for _, line in reader.text_lines(name, opened) if line.strip()), "")
+    def lines() -> Iterator[tuple[int, str]]:
+        return reader.text_lines(name, opened)
+
+    first = next((line for _, line in lines() if line.strip()), "")
     if first.lstrip().startswith("{"):
         return _json(path, first)
-    if not vw_text.recognised(first):
+    if not vw_text.recognised(line for _, line in lines()):
         return None
-    found = imported(name, vw_text.events(name, reader.text_lines(name, opened)))
+    found = imported(name, vw_text.events(name, lines))
     return found._replace(notes=(*found.notes, _COST))
 
 

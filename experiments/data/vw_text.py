@@ -8,7 +8,8 @@ that of the chosen one). The reward is minus the cost.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, takewhile
 
 import numpy as np
 
@@ -18,34 +19,44 @@ from experiments.data.imported_events import LoggedEvent
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LABEL = re.compile(rf"(\d+):({_NUMBER}):({_NUMBER})", re.ASCII)
 _COSTS = re.compile(rf"\d+:{_NUMBER}(:{_NUMBER})?", re.ASCII)
-_SPACES = re.compile(r"(\|\S*(\s[^|,;]*)?)+")
+_SPACE = re.compile(r"\S*(\s[^,;]*)?")  # what stands between two bars
+_MOST_LINES = 1001  # of the first event that are looked at
 
 Lines = Iterable[tuple[int, str]]
 
 
-def recognised(line: str) -> bool:
-    """Whether the first line of a file may be of this format: namespaces, with nothing before the first of them, with
-    `shared`, or with a label that has a cost.
+def recognised(lines: Iterable[str]) -> bool:
+    """Whether a file with these lines may be of this format: its first line is of namespaces, behind `shared` or a
+    label that has a cost. Where nothing stands before its first bar, as in a table whose first column has no name, a
+    later line of the first event has to have such a label.
     """
-    text = line.strip()
-    words, spaces = _labels(text), text[text.find("|") :]
-    if "|" not in text or (text[0] == text[-1] == "|" and len(text) > 1) or not _SPACES.fullmatch(spaces):
+    text = (line.strip() for line in lines)
+    first = next(filter(None, text), "")
+    if "|" not in first or (first[0] == first[-1] == "|" and len(first) > 1):
         return False
-    return not words or words[0] == "shared" or any(_COSTS.fullmatch(word) for word in words)
+    if not all(_SPACE.fullmatch(space) for space in first.split("|")[1:]):
+        return False
+    words = _labels(first)
+    if words:
+        return words[0] == "shared" or _costs(first)
+    return any(map(_costs, islice(takewhile(bool, text), _MOST_LINES)))
 
 
-def events(name: str, lines: Lines) -> Iterator[LoggedEvent]:
-    """Events of a file, from its numbered lines. Raises InvalidRequest, with the line, for a label that is none, an
-    event with no label or several, an action that the event does not have.
+def _costs(line: str) -> bool:
+    return "|" in line and any(_COSTS.fullmatch(word) for word in _labels(line))
+
+
+def events(name: str, lines: Callable[[], Lines]) -> Iterator[LoggedEvent]:
+    """Events of a file; `lines` gives its numbered lines, and is called twice. Raises InvalidRequest, with the line,
+    for a label that is none, an event with no label or several, an action that the event does not have.
     """
-    held = [(number, line.strip()) for number, line in lines]
-    said = [line for _, line in held if line]
-    if any(line.startswith("shared") or not _labels(line) for line in said):
-        yield from _blocks(name, held)
-    else:
-        for number, line in held:
-            if line:
-                yield _single(name, number, line)
+    said = ((number, line.strip()) for number, line in lines())
+    if any(line and (line.startswith("shared") or not _labels(line)) for _, line in said):
+        yield from _blocks(name, ((number, line.strip()) for number, line in lines()))
+        return
+    for number, line in lines():
+        if line.strip():
+            yield _single(name, number, line.strip())
 
 
 def _labels(line: str) -> list[str]:
@@ -80,7 +91,7 @@ def _single(name: str, number: int, line: str) -> LoggedEvent:
 
 def _blocks(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[LoggedEvent]:
     block = list[tuple[int, str]]()
-    for number, line in [*lines, (0, "")]:
+    for number, line in chain(lines, [(0, "")]):
         if line:
             block.append((number, line))
         elif block:

@@ -25,6 +25,7 @@ _PLAN = (
     click.option("--control", default="", metavar="ARM", help="[default: the arm called control or none]"),
     click.option("--shares", metavar="A=.5,B=.5", help="Planned shares of all arms: are they what came?"),
     click.option("--range", "ranges", multiple=True, metavar="OUTCOME=LOW,HIGH", help="Of amounts: allows sequences."),
+    click.option("--ordered", is_flag=True, help="Rows are in the order of their assignment: narrower sequences."),
     click.option("--value", "worth", multiple=True, metavar="OUTCOME=MONEY", help="Of one unit: adds the outcome net."),
     click.option("--cost", multiple=True, metavar="ARM=MONEY", help="Of a person in that arm, off net."),
     click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999)),
@@ -86,6 +87,7 @@ def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
         worth={name: _number("value", text) for name, text in _pairs("value", given["worth"])},
         cost={name: _number("cost", text) for name, text in _pairs("cost", given["cost"])},
         follow=not given["no_sequence"],
+        ordered=given["ordered"],
         force=given["force"],
     )
 

@@ -58,6 +58,57 @@ def test_covariates_that_say_the_same_twice_or_nothing_change_nothing() -> None:
     assert (again.arm, again.error) == pytest.approx((once.arm, once.error))
 
 
+def test_covariates_of_few_people_add_no_error_and_no_false_alarms() -> None:
+    """A flag of 3 of 300 people, who may all be in one arm, and countries of one person each; outcomes near 100 ± 1.
+    1,000 tests each: a true level of 5 % is below 8.4 % with 1 − 1e-6; the differences vary as those of plain means,
+    σ √(4 / 300) = .1155, to 12 % (4.9 standard errors); their mean is within 4.9 standard errors of 0.
+    """
+    rng = np.random.default_rng(6)
+    for x in ((np.arange(300) < 3).astype(float)[:, None], np.eye(300)[:, :20]):
+        pairs = []
+        for _ in range(1000):
+            arm = rng.integers(0, 2, 300)
+            pairs.append(adjustment.adjusted(arm, 100.0 + rng.normal(size=300), x, 2).pair(1, 0))
+        gaps = np.array([pair.arm - pair.control for pair in pairs])
+        assert np.mean([mean_contrasts.p_value(pair) < 0.05 for pair in pairs]) < 0.084
+        assert gaps.std() == pytest.approx(0.1155, rel=0.12)
+        assert abs(gaps.mean()) < 4.9 * 0.1155 / np.sqrt(1000)
+
+
+def test_a_covariate_without_a_slope_in_an_arm_moves_nothing_there() -> None:
+    """Three people with a flag, all in one arm: the other arm has its plain mean and variance, HC2 of a mean alone."""
+    rng = np.random.default_rng(7)
+    arm, x = np.arange(300) % 2, np.isin(np.arange(300), (1, 3, 5)).astype(float)[:, None]
+    y = 40.0 + rng.normal(size=300)
+    found = adjustment.adjusted(arm, y, x, 2)
+    assert found.mean[0] == pytest.approx(y[arm == 0].mean(), rel=1e-12)
+    assert found.covariance[0, 0] == pytest.approx(y[arm == 0].var(ddof=1) / 150, rel=1e-9)
+    rest, flagged = y[(arm == 1) & (x[:, 0] == 0)].mean(), y[x[:, 0] == 1].mean()
+    assert found.mean[1] == pytest.approx(0.99 * rest + 0.01 * flagged, rel=1e-12)  # 3 of 300 have the flag
+
+
+def test_whom_the_regression_fits_whatever_they_did_counts_with_the_variance_of_the_others() -> None:
+    """One person with a flag, of 4 in the arm and 8 in all: weights 1 / 8 for that person, 7 / 8 for the mean of three
+    others, whose variance is that of all.
+    """
+    arm, x = np.array([1, 1, 1, 1, 0, 0, 0, 0]), np.eye(8)[:, :1]
+    y = np.array([50.0, 1.0, 2.0, 6.0, 0.0, 1.0, 2.0, 3.0])
+    found = adjustment.adjusted(arm, y, x, 2)
+    variance = y[1:4].var(ddof=1)
+    slope = 50.0 - 3.0
+    of_slopes = slope**2 * (1 / 8 * 7 / 8) / 8
+    assert found.covariance[1, 1] - of_slopes == pytest.approx(variance / 64 + 49 / 64 * variance / 3)
+
+
+def test_what_everybody_has_more_moves_only_the_means() -> None:
+    rng = np.random.default_rng(8)
+    arm, x = np.arange(90) % 3, np.column_stack([rng.normal(size=90), np.arange(90) == 4, np.full(90, 0.1)])
+    y = rng.normal(size=90)
+    one, two = adjustment.adjusted(arm, y, x, 3), adjustment.adjusted(arm, y + 1000.0, x, 3)
+    assert two.mean - 1000.0 == pytest.approx(one.mean, abs=1e-10)
+    assert two.covariance == pytest.approx(one.covariance, rel=1e-9)
+
+
 def test_a_covariate_that_the_arm_changed_is_found() -> None:
     rng = np.random.default_rng(5)
     arm, x = rng.integers(0, 3, 3000), rng.normal(size=(3000, 2))

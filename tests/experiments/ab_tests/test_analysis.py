@@ -33,6 +33,11 @@ def two_arms(path: Path, n: int = 400, *, drop: int = 0) -> Path:
     return write(path, "arm,bought,spent", rows[drop:])
 
 
+def shuffled(rows: list[str]) -> list[str]:
+    """The rows in an order that chance made, as it assigns arms."""
+    return [rows[i] for i in np.random.default_rng(7).permutation(len(rows))]
+
+
 def analysed(path: Path, *outcomes: str, **plan: object) -> ExperimentResult:
     return analyse(read_table(path, TableColumns("arm", outcomes)), ExperimentPlan("a", **plan))  # type: ignore[arg-type]
 
@@ -205,9 +210,10 @@ def test_a_plan_of_another_table_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_sequences_follow_what_is_known(tmp_path: Path) -> None:
-    """Shares and a range: betting; yes or no alone: totals; amounts without a range: none, and how to get one."""
-    file, halves = two_arms(tmp_path / "t.csv", 2000), {"a": 0.5, "b": 0.5}
-    both = analysed(file, "bought", "spent", shares=halves, ranges={"spent": (0.0, 200.0)})
+    """Shares, order, a range: betting; yes or no alone: totals; amounts without a range: none, and how to get one."""
+    names, *rows = two_arms(tmp_path / "t.csv", 2000).read_text().splitlines()
+    file, halves = write(tmp_path / "t.csv", names, shuffled(rows)), {"a": 0.5, "b": 0.5}
+    both = analysed(file, "bought", "spent", shares=halves, ranges={"spent": (0.0, 200.0)}, ordered=True)
     assert all("betting" in outcome.sequence for outcome in both.outcomes)
     for outcome in both.outcomes:
         (one,) = outcome.comparisons
@@ -217,6 +223,59 @@ def test_sequences_follow_what_is_known(tmp_path: Path) -> None:
     assert bought.sequence.startswith("beta-binomial")
     assert spent.comparisons[0].sequence is None
     assert "--range spent=LOW,HIGH" in spent.sequence
+
+
+def test_the_order_of_the_rows_means_nothing_unless_it_is_said_to(tmp_path: Path) -> None:
+    """Without --ordered: the same sequence, of totals, from rows in any order; with it, rows by arm are refused."""
+    names, *rows = two_arms(tmp_path / "t.csv", 1000).read_text().splitlines()
+    halves, found = {"a": 0.5, "b": 0.5}, []
+    for order in (rows, sorted(rows), shuffled(rows)):
+        file = write(tmp_path / "t.csv", names, order)
+        found.append(analysed(file, "bought", shares=halves).outcomes[0])
+    assert found[0] == found[1] == found[2]
+    assert found[0].sequence.startswith("beta-binomial")
+    for order, said in ((sorted(rows), "a stand together"), (rows, "a alternate")):
+        with pytest.raises(InvalidRequest, match=f"ordered: rows of {said} more than chance.*leave --ordered out"):
+            analysed(write(tmp_path / "t.csv", names, order), "bought", shares=halves, ordered=True)
+
+
+def test_an_order_needs_shares_and_people(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="ordered: no shares are declared"):
+        analysed(two_arms(tmp_path / "t.csv"), "bought", ordered=True)
+    sums = read_table(write(tmp_path / "sums.csv", "arm,n,y", ["a,90,9", "b,90,9"]), TableColumns("arm", ("y",), "n"))
+    with pytest.raises(InvalidRequest, match="ordered: sums of people have no order"):
+        analyse(sums, ExperimentPlan("a", shares={"a": 0.5, "b": 0.5}, ordered=True))
+
+
+def test_a_sequence_that_no_difference_fits_is_left_out(tmp_path: Path) -> None:
+    """Shares declared that are not those of the rows, and a forced answer: the bounds would cross."""
+    rng = np.random.default_rng(8)
+    rows = [f"{'ab'[a]},{int(rng.random() < 0.3 + 0.2 * a)}" for a in rng.integers(0, 2, 2000)]
+    file = write(tmp_path / "t.csv", "arm,bought", rows)
+    found = analysed(file, "bought", shares={"a": 0.1, "b": 0.9}, ordered=True, force=True)
+    assert only(found).sequence is None
+    assert "none of b: no difference fits" in found.outcomes[0].sequence
+
+
+def test_amounts_far_from_0_vary_as_they_do_near_it(tmp_path: Path) -> None:
+    """Times since 1970, 1.7e9 ± 1 s: the interval is that of the same amounts less 1.7e9."""
+    rng = np.random.default_rng(9)
+    near = np.round(rng.normal(0.0, 1.0, 400), 3)
+    found = []
+    for moved in (0.0, 1.7e9):
+        rows = [f"{'ab'[i % 2]},{moved + value:.3f}" for i, value in enumerate(near)]
+        found.append(only(analysed(write(tmp_path / "t.csv", "arm,spent", rows), "spent")).interval)
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+
+
+def test_sums_that_rounding_has_eaten_are_refused(tmp_path: Path) -> None:
+    far = 1.7e9 + np.random.default_rng(10).normal(size=(2, 200))
+    for moved, reasons in ((0.0, ["digits"]), (1.7e9, [])):
+        near = far - moved
+        days = [f"{'ab'[a]},200,{near[a].sum()},{(near[a] ** 2).sum()}" for a in range(2)]
+        columns = TableColumns("arm", ("spent",), "n", squares={"spent": "squares"})
+        table = read_table(write(tmp_path / "sums.csv", "arm,n,spent,squares", days), columns)
+        assert [refusal.reason for refusal in analyse(table, ExperimentPlan("a")).refused] == reasons
 
 
 def test_people_who_come_back_are_covered_only_as_people(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def test_a_plan_that_is_none_is_refused_by_its_field(given: dict[str, float], fi
 
 def test_lifts_and_people_that_make_no_sense_are_refused() -> None:
     for wrong in (lambda: PowerPlan(rate=0.05).per_arm(0.0), lambda: PowerPlan(rate=0.05).per_arm(0.96),
-                  lambda: PowerPlan(rate=0.05).lift_for(4.0)):  # fmt: skip
+                  lambda: PowerPlan(rate=0.05).lift_for(4.0), lambda: PowerPlan(rate=0.05).power_of(0.96, 1000.0),
+                  lambda: PowerPlan(rate=0.05).power_of(-0.06, 1000.0), lambda: PowerPlan(sd=1.0).power_of(0.0, 99.0),
+                  lambda: PowerPlan(sd=1.0).power_of(float("inf"), 99.0)):  # fmt: skip
         with pytest.raises(InvalidRequest):
             wrong()

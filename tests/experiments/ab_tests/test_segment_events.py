@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,30 @@ def test_people_count_in_their_first_view_and_from_then_on(tmp_path: Path) -> No
     assert (bought.binary, bought.total.tolist()) == (True, [0.0, 0.0, 1.0])
     assert (revenue.binary, revenue.total.tolist()) == (False, [0.0, 0.0, 20.0])
     assert found.notes == ("1 more variations were viewed later by people who count in their first",)
+
+
+def test_a_variation_that_nobody_saw_first_is_no_arm(tmp_path: Path) -> None:
+    """One later view of a third variation does not make the test one of three arms, one of them empty."""
+    found = read(tmp_path, [*MESSAGES, viewed("c", 20, user="u1")], "Order Completed")
+    assert found.arms == ("a", "b")
+    assert found.notes == ("2 more variations were viewed later by people who count in their first",)
+
+
+def test_only_what_is_read_is_held(tmp_path: Path) -> None:
+    """Of 1,000 messages with 20,000 characters that no outcome asks for, 20 MB, less than 4 MB are ever held."""
+    noise = [track(event, i % 60, user="u3", text=f"{i}" * 5000, revenue=1.0) | {"messageId": f"{event}{i}"}
+             for i in range(1000, 1500) for event in ("Page Read", "Order Completed")]  # fmt: skip
+    file = tmp_path / "events.json"
+    file.write_text("\n".join(map(json.dumps, [*MESSAGES, *noise])), encoding="utf-8")
+    del noise
+    tracemalloc.start()
+    try:
+        found = read_events(file, "Checkout", ["Order Completed.revenue"])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.outcomes[0].total[1] > 400.0
+    assert most < 4e6
 
 
 def test_ids_batches_repeats_and_encodings_change_nothing(tmp_path: Path) -> None:

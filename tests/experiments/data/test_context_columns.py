@@ -8,6 +8,7 @@ from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
 from experiments.data import files
+from experiments.data.column_types import ContextCells, context_columns
 from experiments.data.rounds import LoggedRounds
 
 HEAD = "action;reward;pscore;age;device;member"
@@ -63,6 +64,19 @@ def test_what_cannot_be_context_is_named(
     with pytest.raises(InvalidRequest) as error:
         chunk(written(tmp_path / "t.csv", *rows), *context)
     assert said in str(error.value)
+
+
+def test_cells_of_numbers_are_not_held() -> None:
+    """However many different cells a column has, 51 numbers and 51 words tell what it is."""
+    numbers, words = ContextCells(), ContextCells()
+    numbers.add(f"{i}.5" for i in range(3000))
+    words.add(f"w{i}" for i in range(3000))
+    assert (len(numbers.numbers), len(numbers.words)) == (51, 0)
+    assert (len(words.numbers), len(words.words)) == (0, 51)
+    mixed = ContextCells()
+    mixed.add([*map(str, range(3000)), *(f"w{i}" for i in range(40)), "", "NA"])
+    (column,) = context_columns("t.csv", {"age": mixed})
+    assert column.words == ()
 
 
 def test_a_file_with_columns_x_has_its_context_already(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from bandit.errors import InvalidRequest
-from experiments.data import files
+from experiments.data import files, vw_text
 from experiments.data.rounds import LoggedRounds
 from experiments.ope import evaluate
 from experiments.ope.accumulate import EvaluationConfig
@@ -118,6 +119,9 @@ GOOD = {"_label_cost": 0.0, "_label_probability": 0.5, "_label_Action": 2, "a": 
         ({"a": None}, "log.json:2: a: not the numbers of the actions"),
         ({"_outcomes": []}, "log.json:2: an event with several slots"),
         ({"c": {"_slots": []}}, "log.json:2: an event with several slots"),
+        ({"pdrop": 0.5}, "log.json:2: pdrop: 0.5, and 0 before: events of a log that was thinned unevenly"),
+        ({"pdrop": 1.0}, "log.json:2: pdrop: 1 is no probability to drop an event"),
+        ({"pdrop": "x"}, "log.json:2: pdrop: 'x' is not a number"),
     ],
 )
 def test_an_event_that_cannot_be_used_is_named_by_line_and_field(
@@ -136,6 +140,11 @@ def test_a_line_that_is_cut_is_named(line: str, said: str, tmp_path: Path) -> No
     with pytest.raises(InvalidRequest) as error:
         files.open_log(written(tmp_path / "log.json", f"{json.dumps(GOOD)}\n{line}\n"))
     assert said in str(error.value)
+
+
+def test_a_log_that_was_thinned_alike_is_read(tmp_path: Path) -> None:
+    _, rounds = one_chunk(written(tmp_path / "log.json", dsjson(GOOD | {"pdrop": 0.5}, GOOD | {"pdrop": 0.5})))
+    assert len(rounds.reward) == 2
 
 
 # -- Vowpal Wabbit's text ----------------------------------------------------------------------------------------
@@ -207,6 +216,38 @@ def test_a_table_stays_a_table(separator: str, tmp_path: Path) -> None:
     log, rounds = one_chunk(written(tmp_path / "t.csv", "\n".join(map(separator.join, rows))))
     assert log.table is not None
     assert rounds.action.tolist() == [0, 1]
+
+
+def test_a_table_with_bars_and_a_first_column_without_a_name_stays_a_table(tmp_path: Path) -> None:
+    """As pandas writes it, `df.to_csv(sep="|")`: the rows are numbered in front of the first bar."""
+    log, rounds = one_chunk(written(tmp_path / "t.csv", "|action|reward|pscore\n0|0|1|0.5\n1|1|0|0.5\n"))
+    assert log.table is not None
+    assert rounds.action.tolist() == [0, 1]
+
+
+def test_a_header_of_many_columns_is_looked_at_once(tmp_path: Path) -> None:
+    """2,000 names between bars, the last with a space and a comma: an expression that backtracks never returns."""
+    names = ["action", "reward", "pscore", *(f"c{i}" for i in range(2000)), "device type, or model"]
+    cells = ["0", "1", "0.5", *("7" for _ in range(2000)), "phone"]
+    for first in ("", "|"):
+        assert not vw_text.recognised([first + "|".join(names)])
+    log, _ = one_chunk(written(tmp_path / "t.csv", "|".join(names) + "\n" + "|".join(cells) + "\n"))
+    assert log.table is not None
+
+
+def test_events_are_not_held_as_objects(tmp_path: Path) -> None:
+    """20,000 events of 3 actions with propensities and 2 features become 23 numbers each: below 500 bytes at most."""
+    made = ({"_label_cost": 0.0, "_label_probability": 0.5, "_label_Action": 1, "a": [1, 2, 3], "p": [0.5, 0.25, 0.25],
+             "c": {"age": i, "height": i / 7}} for i in range(20_000))  # fmt: skip
+    file = written(tmp_path / "log.json", "\n".join(map(json.dumps, made)))
+    tracemalloc.start()
+    try:
+        log = files.open_log(file)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert log.foreign is not None
+    assert most < 20_000 * 500
 
 
 # -- Open Bandit Pipeline ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`evaluate table` and `power`: what people type, what they read, and what programs get."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,22 @@ def test_power_refuses_what_says_too_little() -> None:
     assert run("power", "--rate", ".05").exit_code == 2
     for given in (("--rate", ".05", "--lift", "much"), ("--sd", "1", "--lift", "5%"), ("--lift", "1")):
         assert isinstance(run("power", *given).exception, InvalidRequest)
+    for people, lift, said in (
+        (1000, "2", "0.05 +2 is no rate"),
+        (1000, "-100%", "0.05 -0.05 is no rate"),
+        (1000, "0", "a lift of 0 is never found"),
+        ("nan", ".01", "nan is no number of people"),
+    ):
+        assert said in str(run("power", "--rate", ".05", "--people", people, "--lift", lift).exception)
 
 
 def test_amounts_covariates_and_money_are_numbers_in_json(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     rows = [f"{'ab'[i % 2]},{(i * 7919) % 31},{(i * 104729) % 17},{int(i % 3 == 0)}" for i in range(300)]
+    random.Random(1).shuffle(rows)
     file.write_text("\n".join(["arm,spent,before,bought", *rows]), "utf-8")
     asked = ("--arm", "arm", "--outcome", "spent", "--outcome", "bought", "--control", "a", "--value", "spent=.2")
-    money = ("--cost", "b=1", "--shares", "a=.5,b=.5", "--range", "spent=0,30")
+    money = ("--cost", "b=1", "--shares", "a=.5,b=.5", "--range", "spent=0,30", "--ordered")
     for more in ((), ("--covariate", "before"), ("--no-sequence", "--level", ".9")):
         found = body("evaluate", "table", file, *asked, *money, *more)
         spent, _, net = (outcome["comparisons"][0] for outcome in found["outcomes"])
