@@ -8,7 +8,6 @@ from typing import Any
 import click
 import msgspec
 
-from api.learning import holdout
 from bandit.learning.holdout_audit import HoldoutAudit
 from experiments.inference.sample_ratio import ALARM
 from experiments.ope.evaluate import evaluation_json
@@ -47,7 +46,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     net = core.monitor(log.source(), log.rewards, log.worth, level)
     found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
     crossed, lacks = log.contamination(), ledger_log.of_those_who_stay(log)
-    people = holdout.audit_of(log.store, stage, log.spec)
+    people = log.people()
     if as_json:
         presentation.write(
             {

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from api.learning import holdout
 from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
@@ -21,6 +22,7 @@ from bandit.arrays import Array, Ints
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
+from bandit.learning.holdout_audit import HoldoutAudit
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
 from bandit.learning.rewards import standing
@@ -97,6 +99,10 @@ class LedgerLog(NamedTuple):
         held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.is_actionable]
         exposed = [decision for decision in held if CROSSED in decision.notes]
         return Contamination(len(held), len(exposed))
+
+    def people(self) -> HoldoutAudit | None:
+        """Audit by the holdout: what people brought in all, from all settlements; None where it has no holdout."""
+        return holdout.audit_of(self.store, self.stage, self.spec)
 
     def loss_account(self) -> LossAccount | None:
         """Loss account of what learns at the stage, as the newest of its decisions that no release made recorded it;

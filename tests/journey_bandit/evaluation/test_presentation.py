@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from api.stores.memory.store import MemoryStore
 from bandit.catalogue.net_value import ArmWorth
 from bandit.features import schema
+from bandit.learning.holdout_audit import HoldoutAudit
 from experiments.data import obd
 from experiments.data.rounds import LoggedRounds, RewardRange, Source, chunked
 from experiments.ope import evaluate as core
@@ -177,11 +178,19 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
         def contamination(self) -> Contamination:
             return Contamination(0, 0)
 
+        def people(self) -> HoldoutAudit:
+            return HoldoutAudit(
+                with_nudges=2.0, people=900, without=0.5, holdout=1100, difference=1.5, low=1.25, high=1.75
+            )
+
     monkeypatch.setattr(ledger_log, "open_log", lambda *_: Ledger())
     text, as_json = (run("monitor", "--ledger", "shop.db", "--stage", "cart", *more) for more in ((), ("--json",)))
     body = json.loads(as_json.stdout)
     assert body["measure"] == "net"
     assert "net value, EUR per decision" in words(text)
+    people = "a person brought 1.5 EUR more in all with nudges than one in the holdout (95 %: 1.25 to 1.75;"
+    assert f"{people} 900 people with, 1,100 without)" in words(text)
+    assert (body["people"]["difference"], body["people"]["holdout"]) == (1.5, 1100)
     for said in (words(text), " ".join(body["notes"])):
         assert "declared are 90.00, 10.00 %" in said
         assert "nudges: arms came in shares of " in said
