@@ -32,7 +32,7 @@ from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.wording import number
 
 _BATCH = 10_000
-_DROPPED = 5  # bits of a user's hash
+_KEY = 2**59 - 1  # bits of a user's hash that are kept
 _NEWEST = 1_000  # decisions among which one is looked for that no release made
 
 
@@ -272,8 +272,8 @@ def keys_of(store: Store, users: Sequence[bytes]) -> Ints:
     hash are dropped, so that a key stays a number wherever it is read, and is the same in an export.
     """
     root = store.roots(set(users))
-    found = (int.from_bytes(root[user][:8], "little", signed=True) for user in users)
-    return np.fromiter(found, dtype=np.int64, count=len(users)) >> _DROPPED
+    found = (int.from_bytes(root[user][:8], "little") & _KEY for user in users)
+    return np.fromiter(found, dtype=np.int64, count=len(users))
 
 
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
