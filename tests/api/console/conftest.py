@@ -176,4 +176,14 @@ def stranger(desk: Serving, key_file: Path, key: str) -> Iterator[Operator]:
         yield running
 
 
+@pytest.fixture
+def boss(desk: Serving, key_file: Path) -> Iterator[Operator]:
+    """A person who is signed in with a key that may change things."""
+    made = create(key_file, "boss", [*SCOPES, "admin"])
+    with desk(keys=str(key_file)) as running:
+        running.key = made
+        assert running.sign_in(made).status_code == 303
+        yield running
+
+
 __all__ = ["HOST", "Operator", "PageText", "Serving", "TestClient"]

@@ -4,7 +4,7 @@ import datetime as dt
 import functools
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import pytest
 
 from api.console import decision_pages, rendering, stage_page
 from api.console.decision_pages import DecisionList, SearchForm, first_at, search
-from api.http.keys import SCOPES, Scope, create
+from api.http.keys import Scope, create
 from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
@@ -30,16 +30,6 @@ from tests.api.releases.test_releases import body
 
 HOSTILE, TAG = "<script>alert(1)</script>", "<script>alert(1)"
 SECONDS = 3600.0
-
-
-@pytest.fixture
-def boss(desk: Serving, key_file: Path) -> Iterator[Operator]:
-    """A person who is signed in with a key that may change things."""
-    made = create(key_file, "boss", [*SCOPES, "admin"])
-    with desk(keys=str(key_file)) as running:
-        running.key = made
-        assert running.sign_in(made).status_code == 303
-        yield running
 
 
 def traffic(client: Operator, later: Callable[[float], int]) -> list[Any]:

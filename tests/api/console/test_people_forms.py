@@ -1,52 +1,44 @@
 """Export and erasure on the page of a person: who may, and that they are those of the HTTP routes."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from api.http.keys import SCOPES, create
-from tests.api.console.conftest import Operator, Serving
+from tests.api.console.conftest import Operator
 
 PEOPLE = "/console/people"
 
 
 @pytest.fixture
-def boss(desk: Serving, key_file: Path) -> Iterator[Operator]:
-    """A person who is signed in with a key that may change things, and what they know of the user u1."""
-    made = create(key_file, "boss", [*SCOPES, "admin"])
-    with desk(keys=str(key_file)) as running:
-        running.key = made
-        assert running.sign_in(made).status_code == 303
-        for n in range(3):
-            running.tell(running.ask("signup", "u1", context={"age": 20 + n}), value=1.0)
-        running.ask("signup", "u2")
-        yield running
+def known(boss: Operator) -> Operator:
+    """The person who may change things, where something is known of the users u1 and u2."""
+    for n in range(3):
+        boss.tell(boss.ask("signup", "u1", context={"age": 20 + n}), value=1.0)
+    boss.ask("signup", "u2")
+    return boss
 
 
-def test_the_export_is_that_of_the_route_as_a_file(boss: Operator) -> None:
-    reply = boss.submit(f"{PEOPLE}/export", PEOPLE, user="u1")
+def test_the_export_is_that_of_the_route_as_a_file(known: Operator) -> None:
+    reply = known.submit(f"{PEOPLE}/export", PEOPLE, user="u1")
     assert reply.status_code == 200
     assert reply.headers["content-disposition"] == 'attachment; filename="person.json"'
     assert reply.headers["cache-control"] == "no-store"
-    told = boss.of_app("GET", "/v1/users/u1/export").json()
+    told = known.of_app("GET", "/v1/users/u1/export").json()
     assert reply.json() == told
     assert len(told["decisions"]) == 3
 
 
-def test_a_person_is_erased_once_the_id_is_typed_again(boss: Operator) -> None:
-    page = boss.submit(PEOPLE, PEOPLE, user="u1").text
+def test_a_person_is_erased_once_the_id_is_typed_again(known: Operator) -> None:
+    page = known.submit(PEOPLE, PEOPLE, user="u1").text
     assert 'name="again"' in page
-    refused = boss.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u2")
+    refused = known.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u2")
     assert refused.status_code == 400
     assert "again: is not the same id → type the id of the person once more: nothing was erased" in refused.text
-    assert len(boss.of_app("GET", "/v1/users/u1/export").json()["decisions"]) == 3
-    done = boss.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u1", forget="yes")
+    assert len(known.of_app("GET", "/v1/users/u1/export").json()["decisions"]) == 3
+    done = known.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u1", forget="yes")
     assert done.status_code == 200
     assert "Erased: 3 decisions, 3 outcomes and 0 events of 1 id(s). What was learned from them left too." in done.text
-    assert boss.of_app("GET", "/v1/users/u1/export").json()["decisions"] == []
-    assert len(boss.of_app("GET", "/v1/users/u2/export").json()["decisions"]) == 1
-    assert "Nothing was found" in boss.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u1").text
+    assert known.of_app("GET", "/v1/users/u1/export").json()["decisions"] == []
+    assert len(known.of_app("GET", "/v1/users/u2/export").json()["decisions"]) == 1
+    assert "Nothing was found" in known.submit(f"{PEOPLE}/erase", PEOPLE, user="u1", again="u1").text
 
 
 @pytest.mark.parametrize("form", ["export", "erase"])
@@ -59,12 +51,12 @@ def test_who_may_only_read_can_do_neither(operator: Operator, form: str) -> None
 
 
 @pytest.mark.parametrize("form", ["export", "erase"])
-def test_a_form_of_another_page_does_nothing(boss: Operator, form: str) -> None:
+def test_a_form_of_another_page_does_nothing(known: Operator, form: str) -> None:
     sent = {"user": "u1", "again": "u1"}
-    assert boss.post(f"{PEOPLE}/{form}", data=sent, follow_redirects=False).status_code == 403
-    csrf = boss.page(PEOPLE).fields["csrf"]
+    assert known.post(f"{PEOPLE}/{form}", data=sent, follow_redirects=False).status_code == 403
+    csrf = known.page(PEOPLE).fields["csrf"]
     abroad = {"Sec-Fetch-Site": "cross-site"}
-    reply = boss.post(f"{PEOPLE}/{form}", data={"csrf": csrf, **sent}, headers=abroad, follow_redirects=False)
+    reply = known.post(f"{PEOPLE}/{form}", data={"csrf": csrf, **sent}, headers=abroad, follow_redirects=False)
     assert reply.status_code == 403
-    assert boss.submit(f"{PEOPLE}/{form}", PEOPLE).status_code == 400
-    assert len(boss.of_app("GET", "/v1/users/u1/export").json()["decisions"]) == 3
+    assert known.submit(f"{PEOPLE}/{form}", PEOPLE).status_code == 400
+    assert len(known.of_app("GET", "/v1/users/u1/export").json()["decisions"]) == 3
