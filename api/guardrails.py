@@ -27,6 +27,7 @@ class GuardrailLoop:
 
     def __init__(self, current: CurrentParts, pause: Callable[[float], Awaitable[None]] = asyncio.sleep):
         self._current, self._pause = current, pause
+        self._refused = ""
         self.failing: dict[str, str] = {}
         """What health says: "guardrails", while they cannot be looked at."""
 
@@ -46,7 +47,9 @@ class GuardrailLoop:
             began, more = asyncio.get_running_loop().time(), False
             try:
                 more = await self.look()
-                self.failing.clear()
+                if self._refused and not self.failing:
+                    log.error("guardrails: %s", self._refused)
+                self.failing = {"guardrails": self._refused} if self._refused else {}
             except Exception as error:
                 known = isinstance(error, JourneyBanditError)
                 if not self.failing:
@@ -67,21 +70,20 @@ class GuardrailLoop:
             for action in (*worker.guardrails.due(clock()), *worker.stage_watch.due(clock())):
                 kept = await asyncio.wrap_future(worker.operate(action))
                 log.warning("stage %s: %s %s: %s", kept.stage, kept.verb, kept.nudge or "every nudge", kept.reason)
-            await self._roll_back(worker)
+            self._refused = await self._roll_back(worker)
         return more
 
-    async def _roll_back(self, worker: Worker) -> None:
-        """Take back what alarms ask for; a release that cannot be taken back keeps no other from it. Raises the last
-        refusal.
+    async def _roll_back(self, worker: Worker) -> str:
+        """Take back what alarms ask for; a release that cannot be taken back keeps no other from it. Returns the last
+        refusal, "" for none.
         """
-        refused: InvalidRequest | None = None
+        refused = ""
         for asked in worker.stage_watch.rollbacks():
             try:
                 back = await asyncio.wrap_future(worker.roll_back(asked, self._current.ground.clock()))
             except InvalidRequest as error:
-                refused = error
+                refused = f"{asked.stage} cannot be rolled back: {error}"
                 continue
             if back is not None:
                 log.warning("stage %s: back to %s: %s", asked.stage, back.version or "what is learned", asked.reason)
-        if refused is not None:
-            raise refused
+        return refused

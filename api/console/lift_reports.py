@@ -103,7 +103,7 @@ class LiftReports:
         self._store, self._catalogue, self._monitor = store, catalogue, monitor
         self._pace, self._pause = pace, pause
         self._found: dict[str, tuple[MonitorReport | None, str, float]] = {}
-        self._through: dict[str, int] = {}  # by stage: settlements of the ledger when it was monitored
+        self._through: dict[str, tuple[int, str]] = {}  # by stage: settlements when it was monitored, its declaration
         self._looked_at, self._wanted = float("-inf"), asyncio.Event()
 
     @property
@@ -152,9 +152,9 @@ class LiftReports:
             known = isinstance(error, JourneyBanditError)  # health says what is wrong with the ledger
             log.warning("the console could not read the ledger: %s", error, exc_info=None if known else error)
             return
-        stages = self._catalogue().stages
-        due = [name for name, stage in stages.items() if not stage.has_request_actions]
-        for name in [name for name in due if self._through.get(name) != through]:
+        stages = self._catalogue().stages.items()
+        due = {name: (through, stage.digest()) for name, stage in stages if not stage.has_request_actions}
+        for name in [name for name, state in due.items() if self._through.get(name) != state]:
             report, problem = None, ""
             try:
                 report = msgspec.json.decode(await self._monitor(name), type=MonitorReport)
@@ -164,5 +164,5 @@ class LiftReports:
                 problem = f"{type(error).__name__}: {error}"
                 log.warning("stage %s could not be monitored", name, exc_info=error)
             self._found[name] = report, problem, self._pace()
-            self._through[name] = -1 if problem else through
-        self._found = {name: self._found[name] for name in stages if name in self._found}
+            self._through[name] = (-1, "") if problem else due[name]
+        self._found = {name: self._found[name] for name in self._catalogue().stages if name in self._found}

@@ -131,7 +131,8 @@ def versions(parts: CatalogueParts, stage: str) -> dict[str, PreparedPolicy]:
     found, releases = {"learned so far": parts.worker.learning.prepared[stage]}, parts.worker.releases
     history = [kept for kept, _ in releases.history() if kept.stage == stage and kept.policy]
     newest = {f"{kept.model} {kept.version}": kept for kept in history}
-    for name in list(newest)[-_VERSIONS:]:
+    last = dict.fromkeys(f"{kept.model} {kept.version}" for kept in reversed(history))
+    for name in list(last)[:_VERSIONS]:
         with contextlib.suppress(SnapshotError):  # the stage page says why what is released does not decide
             prepared = releases.prepare(newest[name])
             if prepared is not None:

@@ -177,7 +177,8 @@ class Worker:
         prepared, newest = self.prepared[stage], self.releases.current.get(stage)
         approved = newest is not None and newest.kind != "rollback" and newest.version not in ("", NO_NUDGE)
         began, revocable = newest.at if newest else 0, approved and prepared.release != 0
-        return StageDecider(prepared.release, prepared.spec, prepared.snapshot.stage_spec, began, revocable)
+        shows = newest is None or newest.version != NO_NUDGE
+        return StageDecider(prepared.release, prepared.spec, prepared.snapshot.stage_spec, began, revocable, shows)
 
     def roll_back(self, asked: StageRollback, now: int) -> "futures.Future[Release | None]":
         """Take back the release of which an alarm was raised, and no other: None if that does not decide any more.
@@ -185,8 +186,8 @@ class Worker:
         """
 
         def work() -> Release | None:
-            newest = self.releases.current.get(asked.stage)
-            if newest is None or newest.seq != asked.release:
+            history = self._store.releases(asked.stage)
+            if not history or history[-1].seq != asked.release:
                 return None
             return self.releases.rollback(asked.stage, None, WHO, now, asked.reason, now)
 

@@ -34,13 +34,14 @@ MEMORY = 20_000
 
 _UNSHOWN = ("not activated", "holdout", "erased")
 _ASKED = ("not in the request's include list", "in the request's exclude list")
-_UNPROVEN = ("no evidence", "not fresh", "not true", NO_CONSENT)  # how reasons begin of what did not arrive
+_MISSING = ("no evidence", "not fresh", NO_CONSENT)  # how reasons begin of what did not arrive
+_REFUTED = ("not true",)  # of what arrived, and says no
 
 
 class StageDecider(NamedTuple):
     """What decides at a stage: the number of the release (0: what was learned here so far), the declaration under which
-    it decides with its digest, when it began (µs), and whether it can be rolled back: an approved version, not an
-    earlier rollback.
+    it decides with its digest, when it began (µs), whether it can be rolled back (an approved version, not an earlier
+    rollback), and whether it may show anything: an operator's "no nudge to anybody" may not, and raises no alarm.
     """
 
     release: int
@@ -48,6 +49,7 @@ class StageDecider(NamedTuple):
     spec: Stage
     began: int
     revocable: bool
+    shows: bool = True
 
 
 class StageAlarm(NamedTuple):
@@ -68,18 +70,20 @@ class StageRollback(NamedTuple):
 
 
 class _Choices(NamedTuple):
-    """Choices of what decides now, the newest last: propensities and which arms were eligible, (k,) each; and of whom
-    (keyed hash) any nudge had its evidence and consents, where they were asked for.
+    """Choices of what decides now, the newest last: propensities and which arms were eligible, (k,) each; and of each
+    nudge for whom (keyed hash) it came to its evidence and consents, and whether they had arrived.
     """
 
     drawn: deque[tuple[Array, Mask]]
-    proven: deque[tuple[bytes, bool]]
+    arrived: dict[str, deque[tuple[bytes, bool]]]
 
     @classmethod
     def of(cls, stage: Stage) -> "_Choices":
         """Room for what the stage's alarms look at; a person counts once in a group, so for more than both have."""
         collapse, eligible = stage.alarms.collapse, stage.alarms.eligible
-        return cls(deque(maxlen=collapse.after if collapse else 0), deque(maxlen=4 * eligible.after if eligible else 0))
+        room = 4 * eligible.after if eligible else 0
+        drawn = deque[tuple[Array, Mask]](maxlen=collapse.after if collapse else 0)
+        return cls(drawn, {name: deque(maxlen=room) for name in stage.nudges})
 
 
 class _Outcomes:
@@ -106,11 +110,12 @@ class _Outcomes:
                     self.gaps, self.lasted = self.gaps + 1, self.lasted + self.since
                 self._begun, self.since = True, 0
 
-    def alarm(self, rule: SilenceAlarm) -> StageAlarm:
-        """Alarm as it stands."""
-        told = silence(OutcomeGaps(self.gaps, float(self.lasted)), float(self.since))
+    def alarm(self, rule: SilenceAlarm, epoch: int) -> StageAlarm:
+        """Alarm as it stands, about decisions after `epoch`."""
+        since = self.since if self._epoch >= epoch else 0
+        told = silence(OutcomeGaps(self.gaps, float(self.lasted)), float(since))
         words = (
-            f"no outcome of the last {self.since:,} decisions that matured, where the earlier rate would have brought"
+            f"no outcome of the last {since:,} decisions that matured, where the earlier rate would have brought"
             f" {told.expected:.1f} (chance {told.probability:.2g})"
         )
         return StageAlarm("silence", told.probability <= rule.chance, words, rule.then)
@@ -150,9 +155,10 @@ class StageWatch:
                 self._since[name], self._deciders[name] = since, decider
                 self._choices[name] = _Choices.of(stage)
         more = self._follow_decisions() | self._follow_settlements()
-        for name, outcomes in self._outcomes.items():
-            outcomes.until(now, self._since[name])
-        self.alarms = {name: tuple(self._standing(name, stage)) for name, stage in self._stages.items()}
+        if not more:  # of a part of them nothing follows: they settled in another order than their windows ended
+            for name, outcomes in self._outcomes.items():
+                outcomes.until(now, self._since[name])
+            self.alarms = {name: tuple(self._standing(name, stage)) for name, stage in self._stages.items()}
         return more
 
     def due(self, now: int) -> list[OperatorAction]:
@@ -169,7 +175,7 @@ class StageWatch:
         return [
             StageRollback(stage, self._deciders[stage].release, words)
             for stage, words in self._raised("roll_back").items()
-            if self._deciders[stage].revocable
+            if self._deciders[stage].revocable and not self._pauses.whole(stage)
         ]
 
     def raised(self, stage: str) -> list[StageAlarm]:
@@ -198,10 +204,13 @@ class StageWatch:
             return
         mine = (made.release, made.stage_digest) == (decider.release, decider.digest)
         if mine and not made.holdout and made.is_actionable and not made.is_remainder:
-            choices, proven = self._choices[made.stage], _proven(made, decider.spec)
+            choices = self._choices[made.stage]
             choices.drawn.append((made.propensity, np.array([arm not in made.excluded for arm in decider.spec.arms])))
-            if proven is not None:
-                choices.proven.append((made.user, proven))
+            if not any(reason in _ASKED for reason in made.excluded.values()):  # else the request chose among them
+                for name, known in choices.arrived.items():
+                    reason = made.excluded.get(name, "")
+                    if not reason or reason.startswith((*_MISSING, *_REFUTED)):
+                        known.append((made.user, not reason.startswith(_MISSING)))
 
     def _follow_settlements(self) -> bool:
         if self._settlement < 0:
@@ -222,23 +231,14 @@ class StageWatch:
 
     def _standing(self, name: str, stage: Stage) -> Iterator[StageAlarm]:
         choices, alarms = self._choices[name], stage.alarms
+        if not self._deciders[name].shows:
+            return
         if alarms.collapse is not None:
             yield _collapsed(choices, alarms.collapse)
         if alarms.eligible is not None:
             yield _fallen(choices, alarms.eligible)
         if alarms.silence is not None:
-            yield self._outcomes[name].alarm(alarms.silence)
-
-
-def _proven(made: Decision, spec: Stage) -> bool | None:
-    """Whether any nudge had the evidence and the consents that it needs, of those that nothing else excluded; None if
-    something else excluded all, or the request chose among them.
-    """
-    if any(reason in _ASKED for reason in made.excluded.values()):
-        return None
-    reasons = [made.excluded.get(name, "") for name in spec.nudges]
-    asked = [reason for reason in reasons if not reason or reason.startswith(_UNPROVEN)]
-    return any(not reason for reason in asked) if asked else None
+            yield self._outcomes[name].alarm(alarms.silence, self._since[name])
 
 
 def _collapsed(choices: _Choices, rule: CollapseAlarm) -> StageAlarm:
@@ -258,22 +258,28 @@ def _collapsed(choices: _Choices, rule: CollapseAlarm) -> StageAlarm:
 
 
 def _fallen(choices: _Choices, rule: EligibleAlarm) -> StageAlarm:
-    """Alarm by the newest decisions, one of each person, and those before them, one of each."""
-    newest = reversed(choices.proven)
-    now, before = _one_each(newest, rule.after), _one_each(newest, rule.after)
-    words = (
-        f"any nudge had its evidence and consents in {100 * now.share:.3g} % of the last {now.decisions:,} decisions,"
-        f" in {100 * before.share:.3g} % of {before.decisions:,} before"
-    )
-    whole = before.decisions == rule.after
-    return StageAlarm("eligible", whole and eligible_share.fallen(before, now, rule.fall), words, rule.then)
+    """Alarm by the newest decisions that came to a nudge's evidence and consents, one of each person, and those before
+    them, one of each; of the nudge for which they arrive least, as against before.
+    """
+    found = list[tuple[float, bool, str]]()
+    for name, arrived in choices.arrived.items():
+        newest = reversed(arrived)
+        now, before = _one_each(newest, rule.after), _one_each(newest, rule.after)
+        if before.decisions == rule.after and before.eligible:
+            words = (
+                f"evidence and consents of “{name}” arrived in {100 * now.share:.3g} % of the last {now.decisions:,}"
+                f" decisions that came to them, in {100 * before.share:.3g} % of {before.decisions:,} before"
+            )
+            found.append((now.share / before.share, eligible_share.fallen(before, now, rule.fall), words))
+    _, raised, words = min(found, key=lambda one: (not one[1], one[0]), default=(1.0, False, "too few to compare yet"))
+    return StageAlarm("eligible", raised, words, rule.then)
 
 
 def _one_each(rows: Iterator[tuple[bytes, bool]], most: int) -> EligibleShare:
     """Share among the next so many people, by the first row of each."""
     found = dict[bytes, bool]()
-    for user, proven in rows:
-        found.setdefault(user, proven)
+    for user, arrived in rows:
+        found.setdefault(user, arrived)
         if len(found) == most:
             break
     return EligibleShare(len(found), sum(found.values()))

@@ -89,6 +89,9 @@ def balance_p(arm: NDArray[np.integer], x: Array, arms: int) -> float:
     assignment went wrong, or where a covariate was measured after the assignment and changed by it.
     """
     centred = x - x.mean(axis=0)
+    scale = centred.std(axis=0)
+    varies = scale > _SINGULAR * np.abs(x).max(axis=0, initial=0.0)  # else it is rounding
+    centred = np.where(varies, centred / np.where(varies, scale, 1.0), 0.0)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
     kept = values > _SINGULAR * max(float(values.max(initial=0.0)), 1e-300)
     white = centred @ vectors[:, kept] / np.sqrt(values[kept])

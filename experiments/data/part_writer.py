@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from bandit.tables.decision_log import KEY, LogMetadata
 from bandit.tables.reader import refused
-from experiments.data.part_files import MANIFEST, MARK, NUMBER, PartEntry, PartManifest, sha256_of
+from experiments.data.part_files import MANIFEST, MARK, NUMBER, PartEntry, PartManifest, read_manifest, sha256_of
 
 GROUP = 100_000
 """Rows of a row group, at most: as many as a chunk of an evaluation has, so that none is decoded twice."""
@@ -234,7 +234,7 @@ def _locked(folder: Path) -> int:
 def _check_left(folder: Path) -> None:
     """Raise InvalidRequest if what lies under the name of an interrupted run is not of one."""
     others = sorted(path.name for path in folder.iterdir() if not _ours(path))
-    if others and not (folder / MANIFEST).is_file():
+    if others and read_manifest(folder) is None:
         problem = f"no export wrote what is in it: {others[0]} ({len(others)} in all), and no {MANIFEST}"
         raise refused(f"{folder}", problem, "move what you need to another folder, and delete this one")
 

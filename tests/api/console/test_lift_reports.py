@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -87,6 +88,16 @@ def test_each_stage_is_monitored_once_for_the_same_settlements(
         desk.learn()
     asyncio.run(reports.round())
     assert made.asked == [*names, names[0], *names]
+
+
+def test_another_declaration_is_monitored_anew(store: Store, catalogue: Catalogue) -> None:
+    made, served = Monitored(), [catalogue]
+    reports = LiftReports(store, lambda: served[-1], made)
+    asyncio.run(reports.round())
+    dearer = msgspec.structs.replace(catalogue.stages["basket"], description="another")
+    served.append(msgspec.structs.replace(catalogue, stages={**catalogue.stages, "basket": dearer}))
+    asyncio.run(reports.round())
+    assert made.asked == [*declared(catalogue), "basket"]
 
 
 def test_a_ledger_that_cannot_be_read_is_tried_again(

@@ -115,3 +115,14 @@ def test_a_covariate_that_the_arm_changed_is_found() -> None:
     p = [adjustment.balance_p(rng.integers(0, 3, 300), rng.normal(size=(300, 2)), 3) for _ in range(400)]
     assert np.mean(np.array(p) < 0.1) == pytest.approx(0.1, abs=0.07)  # sound: 4.6 standard errors
     assert adjustment.balance_p(arm, x + 0.3 * (arm[:, None] == 2), 3) < 1e-6
+
+
+def test_balance_is_seen_whatever_the_units_of_other_covariates() -> None:
+    """A yes at 70 % and 30 %, beside an earlier revenue of large amounts; and a covariate that is the same for all."""
+    rng = np.random.default_rng(9)
+    arm = np.repeat([0, 1], 1000)
+    yes, revenue = (rng.random(2000) < np.where(arm == 0, 0.7, 0.3)).astype(float), rng.normal(0.0, 174_000.0, 2000)
+    both = adjustment.balance_p(arm, np.column_stack([yes, revenue]), 2)
+    assert both < 1e-50
+    assert adjustment.balance_p(arm, np.column_stack([yes, revenue / 174_000.0]), 2) == pytest.approx(both, rel=1e-6)
+    assert adjustment.balance_p(arm, np.full((2000, 1), 0.1), 2) == 1.0
