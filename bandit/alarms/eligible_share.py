@@ -1,6 +1,6 @@
-"""Eligible share: of which share of a stage's decisions any nudge was eligible, and whether it fell suddenly.
+"""Eligible share: for which share of decisions a nudge's evidence and consents arrived, and whether it fell suddenly.
 
-Whether a decision of the newer group had an eligible nudge is compared with the group before it by Fisher's exact test:
+Whether they arrived for a decision of the newer group is compared with the group before it by Fisher's exact test:
 if nothing has changed, all ways of dividing those with one between both groups are equally probable, and the number in
 the newer group has a hypergeometric distribution (Fisher 1935, "The logic of inductive inference", JRSS 98).
 """
@@ -16,7 +16,7 @@ it is asked again and again.
 
 
 class EligibleShare(NamedTuple):
-    """Eligible share of a group: its decisions, and those for which any nudge was eligible."""
+    """Eligible share of a group: its decisions, and those for which evidence and consents arrived."""
 
     decisions: int
     eligible: int

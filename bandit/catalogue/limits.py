@@ -152,8 +152,9 @@ class SilenceAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class EligibleAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Alarm of eligibility: of the newest `after` people, the share for whom any nudge had its evidence and consents is
-    below `fall` times that of the `after` before them, beyond chance (`bandit.alarms.eligible_share`).
+    """Alarm of eligibility: of the newest `after` people for whom a decision came to a nudge's evidence and consents,
+    they had arrived for a share below `fall` times that of the `after` before, beyond chance
+    (`bandit.alarms.eligible_share`).
     """
 
     fall: _Share = 0.5
