@@ -17,6 +17,8 @@ import pytest
 import uuid_utils.compat
 from hypothesis import settings
 
+from api.stores.sqlite import file
+
 settings.register_profile("same", derandomize=True, deadline=None, database=None)  # the same examples on every run
 settings.register_profile("explore", deadline=None, max_examples=500)  # `make chaos`: others each time
 settings.load_profile(os.environ.get("JOURNEY_BANDIT_EXAMPLES", "same"))
@@ -37,6 +39,12 @@ def pytest_collection_finish() -> None:
     """The garbage collector visits what tests make, not the imported modules: that cost a tenth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _made_once() -> None:
+    """What a process makes once takes names for its savepoints: before the first test, whose draws it would change."""
+    file._new_ledger()
 
 
 @pytest.fixture(scope="module")

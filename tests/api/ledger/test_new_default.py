@@ -25,6 +25,7 @@ app = "shop"
 currency = "EUR"
 [stages.cart]
 POLICY
+floor = 0.1
 drift = { watch = false }
 reward = { kind = "binary", window = "1d", value = 20.0 }
 [stages.cart.features]
@@ -40,7 +41,9 @@ ANEW = APP.replace("POLICY", "schema = 2")
 
 @pytest.fixture
 def ledger(serving: Serving, later: Later, tmp_path: Path) -> Path:
-    """Ledger of 400 settled decisions, under the earlier default: `five` brings 0.8, everything else 0.1."""
+    """Ledger of 400 settled decisions, under the earlier default: `five` brings 0.8, everything else 0.1. The floor
+    shows each often enough to tell.
+    """
     path, rng = tmp_path / "ledger.db", random.Random(1)
     with serving(SqliteStore(path), app=written(tmp_path, BEFORE), salt="pepper") as client:
         for _ in range(8):
