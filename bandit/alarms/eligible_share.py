@@ -7,7 +7,10 @@ the newer group has a hypergeometric distribution (Fisher 1935, "The logic of in
 
 from typing import NamedTuple
 
-from scipy import stats
+import numpy as np
+from scipy import special
+
+from bandit.arrays import Array, Ints
 
 CHANCE = 1e-6
 """Probability of a fall at least so deep, if nothing has changed, at or below which it is beyond chance. Small, since
@@ -29,8 +32,16 @@ class EligibleShare(NamedTuple):
 
 def chance(before: EligibleShare, now: EligibleShare) -> float:
     """Probability that the newer group has so few or fewer, given both groups together, if nothing has changed."""
-    everybody = before.decisions + now.decisions
-    return float(stats.hypergeom.cdf(now.eligible, everybody, before.eligible + now.eligible, now.decisions))
+    found = np.arange(max(0, now.eligible + before.eligible - before.decisions), now.eligible + 1)
+    rest = before.eligible + now.eligible - found
+    log_ways = _log_ways(now.decisions, found) + _log_ways(before.decisions, rest)
+    every = _log_ways(before.decisions + now.decisions, np.array([before.eligible + now.eligible]))
+    return min(1.0, float(np.exp(log_ways - every).sum()))
+
+
+def _log_ways(n: int, k: Ints) -> Array:
+    """Logarithm of the ways to choose k (m,) of n."""
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
 def fallen(before: EligibleShare, now: EligibleShare, fall: float) -> bool:

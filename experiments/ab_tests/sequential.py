@@ -15,7 +15,7 @@ Shapes: n people in order, k arms.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from bandit.arrays import Array
 from experiments.ab_tests.score_intervals import ArmRate
@@ -46,6 +46,8 @@ def order_p(arm: NDArray[np.integer], arms: int) -> tuple[float, int, bool]:
     Given the numbers m of an arm's rows and n of all, its runs are hypergeometric: of n − m + 1 places between other
     rows, those that are taken by m rows. Two-sided, times the number of arms (Bonferroni).
     """
+    from scipy import stats  # half a second of each start of a command: only who asks for it waits
+
     least, where, grouped = 1.0, 0, False
     for a in range(arms):
         mine = arm == a

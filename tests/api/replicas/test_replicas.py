@@ -277,7 +277,7 @@ def asked_until_answered(desk: Any, n: int) -> None:
 FIXED = APP.replace('"beta"', '"fixed", arm = "ten"').replace("floor = 0.1", "floor = 0.0")
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, where: type, name: str) -> None:
+def failing_once(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> None:
     """The next call of a method fails as a lost connection does."""
     method, left = getattr(where, name), [1]
 
@@ -296,8 +296,9 @@ def test_news_that_could_not_be_read_is_told_again(replicas: Replicas, monkeypat
         one.worker.run(lambda: None).result()
         monkeypatch.setattr(worker, "_LOOK", 3600.0)  # news is met by commits alone
         two.worker.run(lambda: None).result()
+        two.worker._look_at = float("inf")  # nor by a look that was planned before
         assert [one.ask(n, "cart").nudge.id for n in (2, 3)] == ["ten", "ten"]
-        failing_once(monkeypatch, PostgresStore, "_told")
+        failing_once(monkeypatch, two.store, "_told")
         with pytest.raises(Unavailable):
             two.ask(4, "cart")
         assert two.ask(5, "cart").nudge.id == "none"

@@ -4,6 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bandit.alarms.eligible_share import CHANCE, EligibleShare, chance, fallen
 
@@ -11,6 +12,14 @@ from bandit.alarms.eligible_share import CHANCE, EligibleShare, chance, fallen
 def test_the_chance_is_that_of_fishers_exact_test() -> None:
     by_hand = sum(comb(7, x) * comb(13, 8 - x) for x in range(3)) / comb(20, 8)
     assert chance(EligibleShare(12, 5), EligibleShare(8, 2)) == pytest.approx(by_hand, rel=1e-12)
+    for before, now in (
+        ((500, 400), (500, 250)),
+        ((10_000, 9_000), (10_000, 100)),
+        ((100, 0), (100, 0)),
+        ((5, 5), (5, 5)),
+    ):
+        theirs = stats.hypergeom.cdf(now[1], before[0] + now[0], before[1] + now[1], now[0])
+        assert chance(EligibleShare(*before), EligibleShare(*now)) == pytest.approx(theirs, rel=1e-8, abs=1e-300)
 
 
 @pytest.mark.parametrize(
