@@ -234,7 +234,7 @@ def _locked(folder: Path) -> int:
 def _check_left(folder: Path) -> None:
     """Raise InvalidRequest if what lies under the name of an interrupted run is not of one."""
     others = sorted(path.name for path in folder.iterdir() if not _ours(path))
-    if others and read_manifest(folder) is None:
+    if read_manifest(folder) is None and others:
         problem = f"no export wrote what is in it: {others[0]} ({len(others)} in all), and no {MANIFEST}"
         raise refused(f"{folder}", problem, "move what you need to another folder, and delete this one")
 

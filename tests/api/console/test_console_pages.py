@@ -480,3 +480,16 @@ def test_the_what_if_compares_what_else_might_decide(boss: Operator, later: Call
     shares = engine.choose(prepared, x, np.ones(len(before.stage_spec.arms), np.bool_)).propensity.tolist()
     assert list(live.values()) == [rendering.percent(p) for p in shares]
     assert now != live
+
+
+def test_the_what_if_has_the_version_that_somebody_went_back_to(boss: Operator) -> None:
+    """It was released first, and decides again."""
+    snapshot = from_zip(boss.of_app("GET", "/v1/policies/signup/snapshot").content)
+    for n in range(1, 7):
+        told = body(snapshot, str(n), approved_at=f"2025-10-09T0{n}:00:00Z")
+        assert boss.of_app("PUT", "/v1/policies/signup/release", json=told).status_code == 200
+    back = {"approved_by": "ana", "reason": "refunds rose", "to": "1"}
+    assert boss.of_app("POST", "/v1/policies/signup/rollback", json=back).status_code == 200
+    page = boss.page("/console/stages/signup?f.age=40")
+    heads = next(row for row in page.rows if "learned so far" in row)
+    assert heads[heads.index("learned so far") + 1 :] == [f"shop-signup {n}" for n in (1, 6, 5, 4)]

@@ -416,3 +416,16 @@ def test_an_export_begun_anew_keeps_what_others_put_beside_its_parts(
     assert export(tmp_path / "log", "--partition-rows", 300).exit_code == 0
     names = sorted(path.name for path in (tmp_path / "log").iterdir())
     assert names == ["_manifest.json", "lift.ipynb", "part-00000.parquet", "part-00001.parquet"]
+
+
+@pytest.mark.parametrize("more", [(), ("--continue",)])
+def test_a_manifest_of_something_else_is_no_interrupted_export(
+    ledger: Growing, export: Export, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    ledger.grow(N)
+    theirs = tmp_path / "log.part" / "_manifest.json"
+    theirs.parent.mkdir()
+    theirs.write_text('{"name": "a page"}', encoding="utf-8")
+    assert export(tmp_path / "log", *more).exit_code == 1
+    assert theirs.read_text(encoding="utf-8") == '{"name": "a page"}'
+    assert not (tmp_path / "log").exists()
