@@ -59,7 +59,7 @@ def table(file: Path, as_json: bool, **given: Any) -> None:
     squares = dict(_pairs("squares", given["squares"]))
     columns = TableColumns(given["arm"], given["outcomes"], given["count"], given["covariates"], squares, given["user"])
     plan = _plan(given)
-    _finish(str(file), analysis.analyse(read_table(file, columns, tuple(plan.shares)), plan), plan, as_json=as_json)
+    _finish(str(file), analysis.analyse(read_table(file, columns, tuple(plan.shares)), plan), as_json=as_json)
 
 
 @click.command("events")
@@ -75,7 +75,7 @@ def events(file: Path, experiment: str, outcomes: tuple[str, ...], as_json: bool
     Exit status 3: the events cannot answer; it says why, and what would be enough.
     """
     plan = _plan(given)
-    _finish(str(file), analysis.analyse(read_events(file, experiment, outcomes), plan), plan, as_json=as_json)
+    _finish(str(file), analysis.analyse(read_events(file, experiment, outcomes), plan), as_json=as_json)
 
 
 def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
@@ -92,12 +92,12 @@ def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
     )
 
 
-def _finish(name: str, found: ExperimentResult, plan: ExperimentPlan, *, as_json: bool) -> None:
+def _finish(name: str, found: ExperimentResult, *, as_json: bool) -> None:
     if as_json:
         presentation.write({"file": name, **_body(found)})
     else:
         _show(name, found)
-    if found.refused and not plan.force:
+    if found.refused and not found.forced:
         sys.exit(presentation.REFUSED)
 
 

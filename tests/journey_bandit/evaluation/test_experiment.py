@@ -145,3 +145,12 @@ def test_messages_of_segment_are_a_test(tmp_path: Path) -> None:
     assert bought == pytest.approx(20 / 60 - 12 / 60)
     assert revenue == pytest.approx(10 * bought)
     assert "Order Completed" in run("evaluate", "events", file, *asked).stdout
+
+
+def test_what_no_force_can_answer_is_no_success(tmp_path: Path) -> None:
+    """One arm: there is nothing to print, labelled or not."""
+    (tmp_path / "one.csv").write_text("variant,bought\n" + "a,1\na,0\n" * 60, encoding="utf-8")
+    asked = ("evaluate", "table", tmp_path / "one.csv", "--arm", "variant", "--outcome", "bought", "--force")
+    done = run(*asked)
+    assert (done.exit_code, "FORCED" in done.stdout) == (3, False)
+    assert "refused" in done.stdout
