@@ -683,6 +683,7 @@ class Worker:
             if self._store.shared:  # news that could not be taken in is not told again
                 self._store.register({})
                 self.releases.load()
+            self.pauses.load()
             self.learning.load(self._clock())
             self._replicas.load()
             self._reload = False

@@ -34,8 +34,8 @@ class PostgresReplicaLog(SqlStore):
         with self._ledger.transaction() as conn:
             found = self._ledger.others
             news = None if found is None else self._told(conn, found)
-            self._ledger.told()
-            return news
+        self._ledger.told()  # a connection that was lost before the end of this transaction has raised
+        return news
 
     def has_news(self) -> bool:
         """As `ReplicaLog.has_news`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -155,7 +156,7 @@ def test_an_owner_and_replicas_keep_each_other_out(url: str) -> None:
 
 def test_whoever_is_left_leads(replicas: Replicas, url: str, hands: Any) -> None:
     with replicas(2, parse(APP)) as desks:
-        eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        assert eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
         for n, desk in enumerate(desks, 1):
             desk.ask(n, "cart", user=f"user {n}")
         hands.move(3601)
@@ -203,8 +204,8 @@ def test_a_lost_connection_costs_no_decision_and_no_lead_stays_behind(replicas: 
             for desk in desks:
                 asked_until_answered(desk, n)
         hands.move(3601)
-        eventually(lambda: not any(desk.worker.failing for desk in desks))
-        eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        assert eventually(lambda: not any(desk.worker.failing for desk in desks))
+        assert eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
         assert desks[0].learn() == desks[1].learn()
         made = list(desks[0].store.decisions())
         assert [one.decision.id.int for one in made] == list(range(1, 21))
@@ -223,7 +224,7 @@ def test_what_one_replica_erases_the_others_forget(replicas: Replicas, hands: An
         for n in range(13, 25):
             (one, two)[n % 2].ask(n, "cart", user=f"user {n % 3}")
         hands.move(10)  # what is open is looked at from time to time
-        eventually(lambda: all(desk.worker.prepared["cart"].snapshot.pending is not None for desk in (one, two)))
+        assert eventually(lambda: all(desk.worker.prepared["cart"].snapshot.pending is not None for desk in (one, two)))
         asked = [Erasure(secrets.token_bytes(16), frozenset({one.service.user_hash("user 1")}), hands(), forget)]
         done = one.worker.erase(asked).result()
         for n in range(25, 37):
@@ -247,7 +248,7 @@ def test_commits_that_a_failover_lost_are_forgotten(replicas: Replicas, url: str
     with replicas(2, parse(APP)) as (one, two):
         one.ask(1, "cart", user="a")
         two.ask(2, "cart", user="b")
-        eventually(lambda: one.worker.learning._last.decision == 2)
+        assert eventually(lambda: one.worker.learning._last.decision == 2)
         with psycopg.connect(url) as conn:
             conn.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended('journey-bandit turn ' || current_schema(), 0))"
@@ -304,6 +305,75 @@ def test_news_that_could_not_be_read_is_told_again(replicas: Replicas, monkeypat
         assert two.ask(5, "cart").nudge.id == "none"
 
 
+class LostAt:
+    """The connection of one replica's writer is ended by the server just before its step number `at`, counted from
+    `arm` on; `found`: whether it came to that.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, url: str, desk: Any):
+        self._url, self._desk, self._left, self.found = url, desk, -1, False
+        wait = psycopg.Connection.wait
+
+        def counted(conn: Any, *args: Any, **more: Any) -> Any:
+            if self._left >= 0 and conn is desk.store._ledger._open["writer"]._conn:
+                if self._left == 0:
+                    self.found = True
+                    self._end(conn.info.backend_pid)
+                self._left -= 1
+            return wait(conn, *args, **more)
+
+        monkeypatch.setattr(psycopg.Connection, "wait", counted)
+
+    def arm(self, at: int) -> None:
+        self._left, self.found = at, False
+
+    def disarm(self) -> None:
+        self._left = -1
+
+    def _end(self, pid: int) -> None:
+        with psycopg.connect(self._url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+
+
+def test_whatever_step_a_connection_is_lost_at_pauses_and_caps_of_another_replica_hold(
+    replicas: Replicas, url: str, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step of a transaction that begins with news, one after the other, up to its commit and past it."""
+    text = FIXED.replace("limits = { total = 3 }", "limits = { total = 1 }").replace("amount = 400", "amount = 40000")
+    with replicas(2, parse(text)) as desks:
+        assert eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        one, two = sorted(desks, key=lambda desk: not desk.worker.leading)
+        monkeypatch.setattr(worker, "_LOOK", 3600.0)  # news is met by commits alone
+        two.worker.run(lambda: None).result()
+        two.worker._look_at = two.worker._help_at = float("inf")
+        lost, numbers = LostAt(monkeypatch, url, two), count(1)
+
+        def operate(verb: Any) -> None:
+            action = OperatorAction(at=hands(), who="ana", stage="cart", nudge="ten", verb=verb, reason="why")
+            one.worker.operate(action).result()
+
+        def asks(desk: Any, user: str) -> str | None:
+            try:
+                return str(desk.ask(next(numbers), "cart", user=user).nudge.id)
+            except Unavailable:
+                return None
+
+        for at in count():
+            assert asks(one, f"capped {at}") == "ten"
+            operate("pause")
+            lost.arm(at)
+            said = asks(two, f"first {at}")
+            lost.disarm()
+            assert said in ("none", None)
+            assert asks(two, f"second {at}") == "none"
+            operate("resume")
+            assert [asks(two, f"capped {at}"), asks(two, f"third {at}")] == ["none", "ten"]
+            if not lost.found:
+                break
+        assert at > 20
+        proved(one.store, one.salt, random.Random(5).sample(list(one.store.decisions()), 40))
+
+
 def test_a_settlement_that_was_not_committed_frees_no_budget(
     replicas: Replicas, hands: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +411,7 @@ def test_a_rollback_decides_on_every_replica(replicas: Replicas, hands: Any) -> 
         work = partial(one.worker.releases.rollback, "cart", NO_NUDGE, "ops", hands(), "it costs", hands())
         one.worker.run(work, together=True).result()
         assert one.ask(11, "cart").nudge.id == "none"
-        eventually(lambda: "cart" in two.worker.releases.served)
+        assert eventually(lambda: "cart" in two.worker.releases.served)
         reply = two.ask(12, "cart", user="somebody")
         assert (reply.nudge.id, reply.release.version) == ("none", NO_NUDGE)
         proved(two.store, two.salt, list(two.store.decisions()))
