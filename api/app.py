@@ -67,6 +67,7 @@ from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.fair_turns import FairTurns
 from api.traffic.request_limits import RequestLimits
 from api.webhooks.config import load as load_endpoints
+from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
 from bandit.records import Release
@@ -135,9 +136,13 @@ def _joined(
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
-    counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue, audit_large=monitor is None)
+
+    def catalogue() -> Catalogue:
+        return current.parts.worker.traffic.catalogue()
+
+    counts = LedgerCounts(current.ground.store, catalogue, audit_large=monitor is None)
     guardrails = GuardrailLoop(current)
-    lifts = LiftReports(current.ground.store, lambda: current.parts.catalogue, monitor)
+    lifts = LiftReports(current.ground.store, catalogue, monitor)
 
     def failing() -> dict[str, str]:
         return watch.failing | reload.failing | guardrails.failing | current.leaving

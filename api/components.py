@@ -73,7 +73,7 @@ def build(
         with store.atomic():  # what is read is what is told of from here on
             store.news()
             parts = _built(ground, catalogue, endpoints, key, before)
-        parts.worker.releases.register()  # within the transaction it could not be read again
+        parts.worker.register()  # within the transaction it could not be read again
         return parts
 
 

@@ -294,7 +294,7 @@ def _final(live: PreparedPolicy, scores: Scores, eligible: Mask, account: LossAc
     if spec.top_two is not None:
         p = transforms.top_two_many(p, spec.top_two) if many else transforms.top_two(p, spec.top_two)
     account = account or live.snapshot.loss_account
-    share = spec.ramp if account is None else spec.ramp * account.share
+    share = spec.traffic if account is None else spec.traffic * account.share
     if share < 1.0:
         p = transforms.ramp(p, share)
     floor = _floor(live, scores, share, eligible, bounded=account is not None)

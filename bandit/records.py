@@ -20,7 +20,7 @@ Why = Literal[
     "reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "held", "erased"
 ]
 AlarmVerdict = Literal["honest", "forged"]
-OperatorVerb = Literal["pause", "resume", "retire"]
+OperatorVerb = Literal["pause", "resume", "retire", "ramp", "holdout"]
 
 ALL_NUDGES = ""
 """The nudge of an operator's action that is about all nudges of its stage."""
@@ -214,11 +214,12 @@ class AlarmAcknowledgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
-    """Operator action record: who paused, resumed or retired a nudge of a stage, when (`at`, µs) and why. `seq` is
-    given by the store.
+    """Operator action record: who paused, resumed or retired a nudge of a stage, or set its ramp or its holdout, when
+    (`at`, µs) and why. `seq` is given by the store.
 
     `nudge`: its name, or ALL_NUDGES. From a "pause" until the next "resume" the nudge is not eligible, from a "retire"
-    on for good; decisions say so in `excluded`.
+    on for good; decisions say so in `excluded`. `share`: of the traffic ("ramp", in (0, 1]) or of people ("holdout", in
+    [0, 1)) from then on, for all of the stage; None: as declared, and for the other verbs.
     """
 
     seq: int = 0
@@ -228,6 +229,7 @@ class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     nudge: str
     verb: OperatorVerb
     reason: str
+    share: float | None = None
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):

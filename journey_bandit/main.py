@@ -26,6 +26,7 @@ _COMMANDS = {
     "power": "journey_bandit.evaluation.power:power",
     "preview": "journey_bandit.service.preview:preview",
     "nudges": "journey_bandit.operations.nudges:nudges",
+    "traffic": "journey_bandit.operations.traffic:traffic",
     "promote": "journey_bandit.registry.promote:promote",
     "publish": "journey_bandit.registry.publish:publish",
     "receipt": "journey_bandit.service.audit:receipt",

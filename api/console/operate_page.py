@@ -7,10 +7,11 @@ from typing import NamedTuple
 from api.components import CatalogueParts
 from api.http.keys import ApiKey
 from api.messages.alarms import RewardAlarmReply
+from api.messages.operations import OperatorActionReply
 from api.stores.protocol import Store
 from api.stores.webhook_queue import WebhookDelivery
 from api.times import microseconds, time_of
-from bandit.operations import pauses
+from bandit.operations import pauses, traffic
 from bandit.records import ALL_NUDGES, OperatorAction
 
 _LISTED = 100
@@ -27,6 +28,18 @@ class StoppableNudge(NamedTuple):
     action: OperatorAction | None
     declared: bool
     words: str
+
+
+class TrafficRow(NamedTuple):
+    """Ramp or holdout of a stage (`what`): the share that counts now, the one that is declared, and the action that set
+    it, None for none.
+    """
+
+    stage: str
+    what: str
+    share: float
+    declared: float
+    action: OperatorActionReply | None
 
 
 class AlarmRow(NamedTuple):
@@ -61,6 +74,7 @@ class OperatePage(NamedTuple):
     """
 
     nudges: list[StoppableNudge]
+    traffic: list[TrafficRow]
     alarms: list[AlarmRow]
     letters: list[WebhookDelivery]
     dead: int
@@ -74,6 +88,7 @@ def operate_page(parts: CatalogueParts, store: Store, keys: Mapping[str, ApiKey]
     letters, history = parts.sending.dead(), sorted(_history(parts, store), key=lambda one: one.at, reverse=True)
     return OperatePage(
         nudges=list(_nudges(parts)),
+        traffic=list(_traffic(parts)),
         alarms=list(_alarms(parts)),
         letters=letters[:_LISTED],
         dead=len(letters),
@@ -92,6 +107,14 @@ def _nudges(parts: CatalogueParts) -> Iterator[StoppableNudge]:
             yield StoppableNudge(stage, nudge, action, declared is not None and declared.paused, words)
 
 
+def _traffic(parts: CatalogueParts) -> Iterator[TrafficRow]:
+    for stage, spec in parts.catalogue.stages.items():
+        policy = parts.service.policy(stage)
+        for what, said in (("ramp", policy.ramp), ("holdout", policy.holdout_share)):
+            if what == "holdout" or not spec.has_request_actions:
+                yield TrafficRow(stage, what, said.share, said.declared, said.set)
+
+
 def _alarms(parts: CatalogueParts) -> Iterator[AlarmRow]:
     for stage in parts.catalogue.stages:
         for alarm in parts.service.policy(stage).reward_alarms:
@@ -102,6 +125,9 @@ def _alarms(parts: CatalogueParts) -> Iterator[AlarmRow]:
 def _history(parts: CatalogueParts, store: Store) -> Iterator[HistoryEntry]:
     for one in store.operator_actions():
         what = f"{one.verb} {one.stage}.{one.nudge}" if one.nudge else f"{one.verb} every nudge of {one.stage}"
+        if one.verb in traffic.SETTINGS:
+            said = "as declared" if one.share is None else f"{100.0 * one.share:.6g} %"
+            what = f"{one.verb} of {one.stage}: {said}"
         yield HistoryEntry(time_of(one.at), what, one.who, one.reason)
     for told in store.acknowledgements():
         what = f"found the key {told.reporter} {told.verdict} at {told.stage}"

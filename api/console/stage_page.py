@@ -79,14 +79,16 @@ class WhatIf(NamedTuple):
 
 
 class StagePage(NamedTuple):
-    """Stage page: its card, a row for each arm, exclusions, the chart of shares, the release that decides (None: what
-    was learned so far), and the answer to a context that was typed (None: none was).
+    """Stage page: its card, a row for each arm, exclusions, the chart of shares, the share of the traffic that its
+    policy decides, the release that decides (None: what was learned so far), and the answer to a context that was typed
+    (None: none was).
     """
 
     card: StageCard
     rows: list[NudgeRow]
     exclusions: list[ExclusionRow]
     days: list[ChartDay]
+    traffic: float
     release: Release | None
     progress: CountProgress
     typed: Mapping[str, str]
@@ -104,9 +106,9 @@ def stage_page(
     """Stage page of one service at `now` (µs); `form`: a context that was typed, by feature after PREFIX; `lift`: the
     stage's newest lift report. It counts what is new; any thread. Raises NotFound.
     """
-    spec = parts.catalogue.stages.get(name)
-    if spec is None:
+    if name not in parts.catalogue.stages:
         raise NotFound("stage", f"no stage {name!r}", "choose one of the overview")
+    spec = parts.worker.traffic.stage(name)
     progress = counts.catch_up()
     audits, _ = counts.audits()
     card = stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), lift, now)
@@ -117,6 +119,7 @@ def stage_page(
         rows=_rows(card, {} if spec.has_request_actions else _outlooks(live, _at_default(live), paused), paused),
         exclusions=_exclusions(card),
         days=shares(card.counts.days, _names(spec)),
+        traffic=live.snapshot.stage_spec.traffic,
         release=parts.service.release(live.release) if live.release else None,
         progress=progress,
         typed=typed,

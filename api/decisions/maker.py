@@ -21,6 +21,7 @@ from api.decisions.pages import PageView
 from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
 from api.operations.paused_nudges import PausedNudges
+from api.operations.traffic_settings import TrafficSettings
 from api.stores.event_log import IngestResult
 from api.stores.protocol import Store
 from api.stores.replica_log import LedgerNews
@@ -43,8 +44,8 @@ NOBODY = "nobody:"
 
 
 class PolicySource(Protocol):
-    """Source of what decides now, such as the worker: stage → prepared policy, and which nudges operators have paused.
-    Reading it takes no lock.
+    """Source of what decides now, such as the worker: stage → prepared policy, which nudges operators have paused, and
+    which ramps and holdouts they have set. Reading it takes no lock.
     """
 
     @property
@@ -55,6 +56,11 @@ class PolicySource(Protocol):
     @property
     def pauses(self) -> PausedNudges:
         """Nudges that may not be shown for now, or any more."""
+        ...
+
+    @property
+    def traffic(self) -> TrafficSettings:
+        """Ramps and holdouts as operators have set them."""
         ...
 
 
@@ -145,7 +151,7 @@ class DecisionMaker:
         stage = self._catalogue.stages[found.stage]
         eligible = guardrails.eligible(
             stage,
-            holdout=engine.in_holdout(self._sessions.unit(someone, user_id, self._salt), stage.holdout),
+            holdout=engine.in_holdout(self._sessions.unit(someone, user_id, self._salt), self._held_out(found.stage)),
             proof=ClaimEvidence(),
             include=None,
             exclude=(),
@@ -263,7 +269,7 @@ class DecisionMaker:
         self, request: DecisionRequest, stage: str, someone: UserSession, now: int, page: PageView | None
     ) -> DecisionQuery:
         unit = self._sessions.unit(someone, request.user_id, self._salt)
-        share = self._catalogue.stages[stage].holdout
+        share = self._held_out(stage)
         return DecisionQuery(
             unit=unit,
             notes=(*self._notes(request, someone, unit, share), *self._zones.notes(someone.state)),
@@ -277,6 +283,10 @@ class DecisionMaker:
             refused=self._refused(stage, someone, request.consent, now, page),
             deferred=request.deferred,
         )
+
+    def _held_out(self, stage: str) -> float:
+        """Share of people in the stage's control group, as it is drawn now."""
+        return self._policies.traffic.stage(stage).holdout
 
     def _draw(self, stage: str, ask: DecisionQuery, someone: UserSession, now: int) -> PendingDecision:
         ask = msgspec.structs.replace(ask, contribution=self._contribution(stage, ask, someone, now))

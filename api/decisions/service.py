@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +47,7 @@ from api.messages.decisions import (
     StageReply,
     StagesReply,
 )
+from api.messages.operations import ShareReply
 from api.metrics import Metrics
 from api.operations.guardrail_watch import guardrails_out
 from api.operations.paused_nudges import action_out
@@ -312,7 +313,7 @@ class DecisionService:
                     window_seconds=stage.reward.seconds * self._window_scale,
                     declared_seconds=stage.reward.seconds,
                     floor=stage.common_floor,
-                    holdout=stage.holdout,
+                    holdout=self.worker.traffic.stage(name).holdout,
                     activation=stage.activation,
                     policy=msgspec.to_builtins(stage.policy),
                 )
@@ -347,6 +348,8 @@ class DecisionService:
             loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
             arms=_taught(live.snapshot),
             paused=[action_out(one) for one in self.worker.pauses.of(name)],
+            ramp=self._share(name, "ramp"),
+            holdout_share=self._share(name, "holdout"),
             guardrails=guardrails_out(self.worker.guardrails, name),
             alarms=stage_alarms_out(self.worker.stage_watch, name),
             budgets=[_budget(n, a) for n, a in self.budgets(name).items()],
@@ -360,6 +363,13 @@ class DecisionService:
             over_limit=list(over_limit),
         )
 
+    def _share(self, name: str, what: Literal["ramp", "holdout"]) -> ShareReply:
+        """Ramp or holdout of a stage: what counts now, what is declared, and who set it."""
+        set_by = getattr(self.worker.traffic.of(name), what)
+        declared = getattr(self.worker.prepared.declared(name).snapshot.stage_spec, what)
+        share = declared if set_by is None else set_by.share
+        return ShareReply(share=share, declared=declared, set=None if set_by is None else action_out(set_by))
+
     def budgets(self, stage: str) -> Mapping[str, BudgetAccount]:
         """Accounts of a stage's budgets by nudge, as of now."""
         return self._budgets.accounts(stage, self._clock())
@@ -371,7 +381,8 @@ class DecisionService:
 
     def _audits(self) -> dict[str, HoldoutReply]:
         """Audit of each stage that has a holdout, from all of its settlements. Reads the ledger, in any thread."""
-        found = {name: holdout.audit_of(self._store, name, stage) for name, stage in self.catalogue.stages.items()}
+        now = {name: self.worker.traffic.stage(name) for name in self.catalogue.stages}
+        found = {name: holdout.audit_of(self._store, name, stage) for name, stage in now.items()}
         return {name: HoldoutReply(**msgspec.structs.asdict(one)) for name, one in found.items() if one is not None}
 
     def _over_limit(self, now: int) -> dict[str, list[OverLimitReply]]:
@@ -391,9 +402,9 @@ class DecisionService:
         }
 
     def snapshot(self, stage: str) -> Snapshot:
-        """Live snapshot of a stage: what decides there now, as data. Raises NotFound."""
+        """Live snapshot of a stage: what decides there now, as data, as it was declared. Raises NotFound."""
         self.catalogue.stage(stage)
-        return self.worker.prepared[stage].snapshot
+        return self.worker.prepared.declared(stage).snapshot
 
 
 def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | JourneyBanditError:

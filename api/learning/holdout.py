@@ -10,14 +10,16 @@ from bandit.learning.holdout_audit import HoldoutAudit, PersonTotals, audit
 
 
 def audit_of(store: Store, name: str, stage: Stage) -> HoldoutAudit | None:
-    """Audit of a stage from all of its settlements, None where it has no holdout. Costs are those declared now; a nudge
-    that is not declared any more costs nothing. Reads the ledger, in any thread, in time proportional to it.
+    """Audit of a stage from its settlements, None where it has no holdout. Costs are those declared now; a nudge that
+    is not declared any more costs nothing. Decisions count that were made while the holdout had the share that it has
+    now: people who changed groups would be counted in both, and a group that has grown has newer people. Reads the
+    ledger, in any thread, in time proportional to it.
     """
     if not stage.holdout:
         return None
     worth, arms = arm_worth(stage.reward.value, stage.nudges.values()), {arm: a for a, arm in enumerate(stage.arms)}
     brought: dict[tuple[bool, bytes], float] = {}
-    for one in store.person_rewards(key_of(name, stage)):
+    for one in store.person_rewards(key_of(name, stage), stage.holdout):
         a = arms.get(one.arm, 0)
         net = float(worth.gain[a]) * one.reward - float(worth.cost[a]) * one.decisions
         brought[one.holdout, one.user] = brought.get((one.holdout, one.user), 0.0) + net

@@ -31,10 +31,10 @@ from api.ledger.clock_marks import ClockMarks
 from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
 from api.operations.guardrail_watch import GuardrailWatch
-from api.operations.paused_nudges import PausedNudges
+from api.operations.operator_state import OperatorState
 from api.operations.stage_watch import WHO, StageDecider, StageRollback, StageWatch
 from api.releases.deciding_policies import DecidingPolicies
-from api.releases.service import ReleaseService
+from api.releases.service import ReleaseService, declared_by
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
 from api.stores.event_log import EventCredits, IngestResult, Status
@@ -43,7 +43,6 @@ from api.stores.protocol import Store
 from api.stores.replica_log import LedgerNews
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
-from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, NotFound, Overloaded, Unavailable
 from bandit.journey import folding
 from bandit.records import AlarmAcknowledgement, Decision, Event, OperatorAction, Outcome, Release
@@ -167,11 +166,27 @@ class Worker:
         told, known = self._replicas.settled, _sound(before, store)
         self.learning = Learner(store, catalogue, metrics, told, scale, known, now=clock())
         self._marks = ClockMarks(store, clock, metrics)
-        self.pauses = PausedNudges(store, catalogue)
+        self.operators = OperatorState(store, catalogue)
+        self.pauses, self.traffic = self.operators.pauses, self.operators.traffic
         self.guardrails = GuardrailWatch(store, catalogue, self.pauses, scale)
-        self.releases = ReleaseService(store, catalogue, metrics)
-        self.releases.register()
+        self.releases = ReleaseService(store, catalogue, metrics, self.traffic)
+        self.register()
         self.stage_watch = StageWatch(store, catalogue, self.pauses, self._decider)
+
+    def register(self) -> None:
+        """Register the declarations that releases decide under, and those of stages whose ramp or holdout an operator
+        has set. Called before the thread starts.
+        """
+        self.releases.register()
+        for stage in self.learning.prepared:
+            self.traffic.register(stage, self._declared_at(stage))
+
+    def _declared_at(self, stage: str) -> list[Stage]:
+        """Declarations that decisions of a stage may be made under, but for what operators set; none of a stage that is
+        not declared.
+        """
+        learned, served = self.learning.prepared.get(stage), self.releases.prepared.get(stage)
+        return [spec for policy in (learned, served) if policy is not None for spec in declared_by(policy)]
 
     def _decider(self, stage: str) -> StageDecider:
         prepared, newest = self.prepared[stage], self.releases.current.get(stage)
@@ -224,11 +239,11 @@ class Worker:
         self._thread.join()
 
     @property
-    def prepared(self) -> Mapping[str, PreparedPolicy]:
+    def prepared(self) -> DecidingPolicies:
         """Policy that decides at each stage: its approved release, or else what has been learned; while a candidate is
         judged, both halves. Reading it takes no lock.
         """
-        return DecidingPolicies(self.releases.served, self.learning.prepared)
+        return DecidingPolicies(self.releases.served, self.learning.prepared, self.traffic)
 
     @property
     def alive(self) -> bool:
@@ -328,10 +343,9 @@ class Worker:
         """
 
         def work() -> OperatorAction:
-            self.pauses.stale = True  # what fails may be in the ledger all the same
             with self._together():
-                kept = self.pauses.change(asked)
-            self.pauses.load()
+                kept = self.operators.change(asked, self._declared_at(asked.stage))
+            self.operators.load()
             return kept
 
         return self.run(work)
@@ -473,19 +487,19 @@ class Worker:
         """Which of these decisions may be written. An original that was asked for once more may only be a duplicate: of
         one that is in the ledger, or stands here.
         """
-        if self.pauses.stale:
-            self.pauses.load()
-        if not (self._store.shared or self.pauses):
+        if self.operators.stale:
+            self.operators.load()
+        if not (self._store.shared or self.operators):
             return [True] * len(asked)
         again = [decision.id for decision, known in asked if known == ORIGINAL]
         there = set(self._store.decisions_by_id(again)) if again else set[uuid.UUID]()
         stand = list[bool]()
         for decision, known in asked:
-            paused = known is not None and self.pauses.refuses(decision)
+            refused = known is not None and self.operators.refuses(decision)
             if known == ORIGINAL:
-                stands = decision.id in there and not paused
+                stands = decision.id in there and not refused
             else:
-                stands = not paused and self._replicas.stands(decision, known)
+                stands = not refused and self._replicas.stands(decision, known)
             if stands:
                 there.add(decision.id)
             stand.append(stands)
@@ -645,13 +659,13 @@ class Worker:
         if news is None:
             self._load()
             return
-        self.pauses.stale = self.pauses.stale or news.operated
+        self.operators.stale = self.operators.stale or news.operated
         try:
             if news.released or news.rewritten:
                 self._store.register({})  # what others have declared since
                 self.releases.load()
-            if self.pauses.stale:
-                self.pauses.load()
+            if self.operators.stale:
+                self.operators.load()
             if news.rewritten:
                 self._reload = True
                 self.learning.begin_after(news.at)
@@ -683,7 +697,7 @@ class Worker:
             if self._store.shared:  # news that could not be taken in is not told again
                 self._store.register({})
                 self.releases.load()
-            self.pauses.load()
+            self.operators.load()
             self.learning.load(self._clock())
             self._replicas.load()
             self._reload = False

@@ -174,7 +174,12 @@ def past(store: Store, found: DecisionRecord) -> Snapshot:
     if decision.pending_basis.at:
         firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
     (mine,) = [s for s in firm if s.stage == decision.stage]
-    return mine
+    return msgspec.structs.replace(mine, stage_spec=_as_operated(mine.stage_spec, specs[decision.stage_digest]))
+
+
+def _as_operated(stage: Stage, made_under: Stage) -> Stage:
+    """The declaration with the ramp and holdout that a decision was made under."""
+    return msgspec.structs.replace(stage, live_ramp=made_under.live_ramp, holdout=made_under.holdout)
 
 
 def _accounted(store: Store, live: PreparedPolicy, found: DecisionRecord) -> PreparedPolicy:

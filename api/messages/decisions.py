@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from api.messages.alarms import RewardAlarmReply
-from api.messages.operations import GuardrailReply, OperatorActionReply, StageAlarmReply
+from api.messages.operations import GuardrailReply, OperatorActionReply, ShareReply, StageAlarmReply
 from bandit.errors import Problem
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -383,8 +383,9 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
 
     `release`: the approved snapshot that it is; null where what has been learned so far decides. `loss`: its loss
     account; null where the stage bounds no loss. `nudge_price`: null where the policy learns none; `holdout` stands
-    beside it as an audit, null where nobody is in a holdout. `paused`: what operators did that keeps nudges from being
-    shown now; `guardrails`: of each nudge, where the stage declares one; `alarms`: those
+    beside it as an audit, null where nobody is in a holdout. `ramp`, `holdout_share`: shares of the traffic that the
+    policy decides, and of people who get no nudge. `paused`: what operators did that keeps nudges from being shown now;
+    `guardrails`: of each nudge, where the stage declares one; `alarms`: those
     that the stage declares. `over_limit`: the ten users who are furthest
     over the stage's contribution limit.
     """
@@ -397,6 +398,8 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     loss: LossReply | None
     arms: list[ArmReply]
     paused: list[OperatorActionReply]
+    ramp: ShareReply
+    holdout_share: ShareReply
     guardrails: list[GuardrailReply]
     alarms: list[StageAlarmReply]
     budgets: list[BudgetReply]

@@ -1,4 +1,4 @@
-"""Messages about what operators do to nudges while the service runs."""
+"""Messages about what operators do to nudges, and to a stage's traffic, while the service runs."""
 
 import datetime as dt
 from typing import Annotated
@@ -23,9 +23,31 @@ class OperatorActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     nudge: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
 
 
+class TrafficRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Request to set the ramp, or the holdout, of a stage. `share`: of the traffic that the policy decides (above 0, up
+    to 1), or of people who get no nudge (0 or more, below 1); null: as declared again. `by`: who had it done, and
+    `reason` why: both are kept in the ledger.
+    """
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=WHO_LENGTH)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_LENGTH)]
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+
+
+class ShareReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Ramp or holdout of a stage: the share that counts now, the one that is `declared`, by the catalogue or by the
+    release that decides, and the action of an operator who set it, null for none.
+    """
+
+    share: float
+    declared: float
+    set: "OperatorActionReply | None"
+
+
 class OperatorActionReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Action of an operator as the ledger keeps it. `nudge`: null for all nudges of the stage. `who`: the key that was
-    presented, and whom its holder named.
+    """Action of an operator as the ledger keeps it. `nudge`: null for all nudges of the stage. `share`: the ramp or
+    holdout that was set, null for "as declared", and for other actions. `who`: the key that was presented, and whom its
+    holder named.
     """
 
     number: int
@@ -34,6 +56,7 @@ class OperatorActionReply(msgspec.Struct, frozen=True, kw_only=True):
     action: OperatorVerb
     who: str
     reason: str
+    share: float | None
     at: dt.datetime
 
 

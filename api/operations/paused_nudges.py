@@ -1,6 +1,6 @@
 """Paused nudges of a running service: what operators have paused or retired, as the ledger says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from api.messages.operations import OperatorActionReply
 from api.stores.protocol import Store
@@ -17,9 +17,8 @@ class PausedNudges:
     """Nudges of one app that may not be shown because an operator said so.
 
     Guarantee: a decision that is written after the commit of a pause does not show the nudge; the worker asks `refuses`
-    in the transaction that writes it, and calls `load` before it where what is in force is not known (`stale`).
-    Threads: `change` and `load` belong to the writer thread; what is in force is replaced by one assignment, so any
-    thread reads it without a lock.
+    in the transaction that writes it, once `take` has told what the ledger says. Threads: `change` and `take` belong to
+    the writer thread; what is in force is replaced by one assignment, so any thread reads it without a lock.
     """
 
     def __init__(self, store: Store, catalogue: Catalogue):
@@ -27,22 +26,16 @@ class PausedNudges:
         self._stages = catalogue.stages
         self._force: Mapping[Place, OperatorAction] = {}
         self._resumed: Mapping[Place, int] = {}
-        self.stale = True  # the ledger may hold actions that are not known here
-        self.load()
 
     def __len__(self) -> int:
         return len(self._force)
 
-    def load(self) -> None:
-        """Read from the ledger what is in force: at the start, and once a change is committed here or elsewhere. Raises
-        Unavailable, and then it stays `stale`.
-        """
-        actions = self._store.operator_actions()
+    def take(self, actions: Sequence[OperatorAction]) -> None:
+        """Put in force what these actions say: all of the ledger, in order."""
         self._force, self._resumed = pauses.in_force(actions), pauses.resumed(actions)
-        self.stale = False
 
     def change(self, asked: OperatorAction) -> OperatorAction:
-        """Append an action to the ledger, within a transaction; it is in force after `load`. What changes nothing is
+        """Append an action to the ledger, within a transaction; it is in force after `take`. What changes nothing is
         answered with the action that is in force. Raises NotFound (stage), InvalidRequest and Conflict.
         """
         self._check(asked)
@@ -105,5 +98,6 @@ def action_out(action: OperatorAction) -> OperatorActionReply:
         action=action.verb,
         who=action.who,
         reason=action.reason,
+        share=action.share,
         at=time_of(action.at),
     )

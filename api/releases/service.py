@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from api.metrics import Metrics
+from api.operations.traffic_settings import TrafficSettings
 from api.stores.protocol import Store
 from bandit import engine, release
 from bandit.catalogue.model import Catalogue, Stage
@@ -66,11 +67,12 @@ class ReleaseService:
     lock. `unfit` says, by stage, why its newest release does not decide.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics):
+    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics, traffic: TrafficSettings):
         self._store = store
         self._stages = catalogue.stages
         self._app = catalogue.app
         self._metrics = metrics
+        self._traffic = traffic
         self.word: SyncHeartbeat | None = None
         self.served: Mapping[str, ServedRelease] = {}
         self.current: Mapping[str, Release] = {}
@@ -117,7 +119,8 @@ class ReleaseService:
         may have other texts or limits than when a release was admitted. Called before the writer thread starts.
         """
         for stage, one in self.served.items():
-            self._store.register({stage: one.policy.snapshot.stage_spec})
+            for spec in declared_by(one.policy):
+                self._store.register({stage: spec})
 
     def prepare(self, kept: Release) -> PreparedPolicy | None:
         """Policy of a release, ready to decide; None for a withdrawal. Raises SnapshotError if the release is not what
@@ -153,6 +156,7 @@ class ReleaseService:
         for one in (policy, live):
             if one is not None:
                 self._store.register({given.stage: one.snapshot.stage_spec})
+                self._traffic.register(given.stage, declared_by(one))
         kept = self._store.publish(given)
         if self._store.shared:
             return kept  # `load` serves it once it is committed
@@ -305,6 +309,12 @@ def past(kept: Release, spec: Stage) -> PreparedPolicy:
         return release.prepare(no_nudge("", kept.stage, spec), spec)._replace(release=kept.seq)
     snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
     return release.prepare(snapshot, spec)._replace(release=kept.seq)
+
+
+def declared_by(policy: PreparedPolicy) -> list[Stage]:
+    """Declarations that decisions of a prepared policy may be made under: its own, and that of a candidate."""
+    halves = (policy, policy.candidate)
+    return [one.snapshot.stage_spec for one in halves if one is not None]
 
 
 def iso(microseconds: int) -> str:

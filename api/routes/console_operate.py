@@ -14,7 +14,8 @@ from api.console.sessions import ConsoleSession
 from api.messages.operations import REASON_LENGTH, WHO_LENGTH
 from api.routes.console import BYTES, OWN, PATH, Ask, Page, answered_page, html, posted
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
-from bandit.records import AlarmAcknowledgement, AlarmVerdict, OperatorAction, OperatorVerb
+from bandit.operations import traffic
+from bandit.records import ALL_NUDGES, AlarmAcknowledgement, AlarmVerdict, OperatorAction, OperatorVerb
 
 OPERATE = f"{PATH}/operate"
 
@@ -22,7 +23,8 @@ Form = Mapping[str, str]
 Work = Callable[[], Awaitable[str]]
 T = TypeVar("T", bound=str)
 
-_VERBS: tuple[OperatorVerb, ...] = get_args(OperatorVerb)
+_VERBS: tuple[OperatorVerb, ...] = tuple(verb for verb in get_args(OperatorVerb) if verb not in traffic.SETTINGS)
+_SETTINGS: tuple[OperatorVerb, ...] = tuple(verb for verb in get_args(OperatorVerb) if verb in traffic.SETTINGS)
 _VERDICTS: tuple[AlarmVerdict, ...] = get_args(AlarmVerdict)
 _DONE = {"pause": "is not shown from now on", "resume": "may be shown again", "retire": "is not shown any more"}
 
@@ -40,6 +42,10 @@ def routes(console: Console, current: CurrentParts) -> list[HTTPRouteHandler]:
     async def nudges(request: Ask) -> Page:
         return await posted(console, request, acts.nudge)
 
+    @post(f"{OPERATE}/traffic", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
+    async def shares(request: Ask) -> Page:
+        return await posted(console, request, acts.share)
+
     @post(f"{OPERATE}/alarms", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def alarms(request: Ask) -> Page:
         return await posted(console, request, acts.alarm)
@@ -48,7 +54,7 @@ def routes(console: Console, current: CurrentParts) -> list[HTTPRouteHandler]:
     async def letters(request: Ask) -> Page:
         return await posted(console, request, acts.letters)
 
-    return [operate, nudges, alarms, letters]
+    return [operate, nudges, shares, alarms, letters]
 
 
 class _Acts:
@@ -72,6 +78,25 @@ class _Acts:
                 kept = await asyncio.wrap_future(parts.worker.operate(asked))
             what = f"{kept.stage}.{kept.nudge}" if kept.nudge else f"Every nudge of {kept.stage}"
             return f"{what} {_DONE[kept.verb]} ({kept.who}: {kept.reason})."
+
+        return await self._page(session, sent, work)
+
+    async def share(self, session: ConsoleSession, sent: Form) -> Page:
+        async def work() -> str:
+            stage, what = _place(sent, "choose a ramp or a holdout")
+            asked = OperatorAction(
+                at=self._current.ground.clock(),
+                who=_who(session, sent),
+                stage=stage,
+                nudge=ALL_NUDGES,
+                verb=_one_of("place", {"place": what}, _SETTINGS),
+                reason=_text("reason", sent, REASON_LENGTH),
+                share=_percent(sent),
+            )
+            async with self._current.inside() as parts:
+                kept = await asyncio.wrap_future(parts.worker.operate(asked))
+            said = "as declared" if kept.share is None else f"{100.0 * kept.share:.6g} %"
+            return f"The {kept.verb} of {kept.stage} is {said} from now on ({kept.who}: {kept.reason})."
 
         return await self._page(session, sent, work)
 
@@ -133,6 +158,15 @@ def _text(field: str, sent: Form, most: int) -> str:
         problem = f"{len(found)} characters" if found else "missing"
         raise InvalidRequest(Problem(field, problem, f"1 to {most} characters: it is kept in the ledger"))
     return found
+
+
+def _percent(sent: Form) -> float | None:
+    """Share in percent, None for as declared (an empty field)."""
+    text = sent.get("share", "").strip().removesuffix("%").strip()
+    try:
+        return float(text.replace(",", ".")) / 100.0 if text else None
+    except ValueError:
+        raise InvalidRequest(Problem("share", f"{text[:40]!r} is no number", "percent, such as 10")) from None
 
 
 def _who(session: ConsoleSession, sent: Form) -> str:

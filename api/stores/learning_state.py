@@ -184,9 +184,9 @@ class LearningState(Protocol):
         """Overwrite derived statistics, as a rebuild does."""
         ...
 
-    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+    def person_rewards(self, key: StatisticsKey, holdout: float) -> list[PersonReward]:
         """What each person's settled decisions at a stage brought, as corrected, by arm, in the order of users and
-        arms: those that were settled under this schema.
+        arms: those that were settled under this schema, and made while this share of people was held out.
         """
         ...
 

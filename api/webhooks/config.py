@@ -254,13 +254,14 @@ def released(app: str, before: Release | None, after: Release) -> WebhookMessage
 
 
 def operator_action(app: str, action: OperatorAction) -> WebhookMessage:
-    """Message that an operator, or a stage's guardrail, stopped a nudge or let it go on; who and why is in it. `nudge`
-    null: all of the stage's.
+    """Message that an operator, or a stage's guardrail, stopped a nudge or let it go on, or that an operator set a ramp
+    or a holdout; who and why is in it. `nudge` null: all of the stage's; `share` null: as declared, or another action.
     """
     data = {
         "stage": action.stage,
         "nudge": action.nudge or None,
         "action": action.verb,
+        "share": action.share,
         "who": action.who,
         "reason": action.reason,
         "number": action.seq,

@@ -141,6 +141,8 @@ def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
 
 
 def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
+    if stage.live_ramp is not None:
+        yield Problem(f"{path}.live_ramp", "operators set it while the service runs", "declare `ramp`")
     if stage.has_request_actions:
         yield from _check_dynamic(path, stage)
     elif stage.loop != Loop():

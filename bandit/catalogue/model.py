@@ -201,7 +201,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     that a key reports more rewards than were usual, and whether that pauses what the key teaches. `guardrail`: how
     often bad events may follow a nudge, and what is done then. `alarms`: what is told, or done,
     when exploration collapses, outcomes stay away, or suddenly no nudge is eligible. `loop`: for actions that come with
-    the request.
+    the request. `live_ramp`: the ramp that an operator has set while the service runs; no catalogue declares it.
     """
 
     reward: Reward
@@ -229,6 +229,14 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     alarms: StageAlarms = StageAlarms()
     loop: Loop = Loop()
     description: str = ""
+    live_ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+
+    @property
+    def traffic(self) -> float:
+        """Share of the traffic that the policy decides, in (0, 1]: what an operator has set, else the declared
+        `ramp`.
+        """
+        return self.ramp if self.live_ramp is None else self.live_ramp
 
     @property
     def has_request_actions(self) -> bool:
@@ -323,6 +331,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "reward_alarm": self.reward_alarm == "tell",
             "guardrail": self.guardrail is None,
             "alarms": not self.alarms,
+            "live_ramp": self.live_ramp is None,
         }
         usual = [name for name, unused in new.items() if unused]
         if isinstance(self.policy, Centred):

@@ -66,7 +66,7 @@ def statement(stage: Stage, account: LossAccount) -> LossStatement:
     unit = stage.reward.value * (stage.reward.max - stage.reward.min)
     return LossStatement(
         share=account.share,
-        traffic=stage.ramp * account.share,
+        traffic=stage.traffic * account.share,
         declared=stage.loss_share or 0.0,
         effective=account.scaled * (stage.loss_share or 0.0),
         budget=unit * account.budget,

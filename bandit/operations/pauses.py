@@ -8,11 +8,12 @@ Place = tuple[str, str]
 """A stage and one of its nudges, or ALL_NUDGES."""
 
 _DONE = {"pause": "paused", "retire": "retired"}
+_VERBS = ("pause", "resume", "retire")
 
 
 def newest(actions: Iterable[OperatorAction]) -> dict[Place, OperatorAction]:
-    """Newest action about each place, of actions in the order of the ledger."""
-    return {(one.stage, one.nudge): one for one in actions}
+    """Newest pause, resumption or retirement of each place, of actions in the order of the ledger."""
+    return {(one.stage, one.nudge): one for one in actions if one.verb in _VERBS}
 
 
 def in_force(actions: Iterable[OperatorAction]) -> dict[Place, OperatorAction]:

@@ -60,7 +60,9 @@ def listed(url: str, key: str) -> None:
         actions = service.operator_actions()
     for one in actions:
         at = dt.datetime.fromisoformat(str(one["at"]))
-        what = f"{one['stage']}.{one['nudge'] or '(all)'}"
+        what = one["stage"] if one["action"] in ("ramp", "holdout") else f"{one['stage']}.{one['nudge'] or '(all)'}"
+        if what == one["stage"]:
+            what += " as declared" if one["share"] is None else f" {one['share']:.6g}"
         click.echo(
             f"{one['number']:>4}  {at:%Y-%m-%d %H:%M:%S}  {one['action']:<7} {what:<24} {one['who']}: {one['reason']}"
         )

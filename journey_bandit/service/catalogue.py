@@ -9,6 +9,7 @@ import click
 from api.catalogue_files import read_catalogue, read_file
 from api.ledger import catalogue_changes
 from api.metrics import Metrics
+from api.operations.traffic_settings import TrafficSettings
 from api.releases.service import ReleaseService
 from api.stores import Store, file_of, is_database, open_store
 from api.stores.sqlite.copies import to_look_at
@@ -74,7 +75,7 @@ def _becomes(found: Catalogue, store: str, salt: str | None) -> int:
     """Say what becomes of a ledger; the exit status."""
     with _to_look_at(store) as ledger:
         fates = catalogue_changes.fates(ledger, found, salt or None)
-        unserved = ReleaseService(ledger, found, Metrics()).unfit
+        unserved = ReleaseService(ledger, found, Metrics(), TrafficSettings(ledger, found)).unfit
     for fate in fates:
         click.echo(f"{fate.what:<8}  {f'{fate.stage}: ' if fate.stage and fate.what != 'refused' else ''}{fate.why}")
     for why in unserved.values():

@@ -81,6 +81,16 @@ class AdminClient(ServiceClient):
         body = {"by": by, "reason": why, **({} if nudge is None else {"nudge": nudge})}
         return dict(self._call("POST", f"/v1/policies/{stage}/{verb}", body))
 
+    def set_share(self, what: str, stage: str, share: float | None, by: str, why: str) -> dict[str, Any]:
+        """Set the "ramp" or the "holdout" of a stage, as declared for None; the action as the service keeps it. Raises
+        RemoteError.
+        """
+        return dict(self._call("POST", f"/v1/policies/{stage}/{what}", {"share": share, "by": by, "reason": why}))
+
+    def policies(self) -> list[dict[str, Any]]:
+        """Live policy of every stage. Raises RemoteError."""
+        return list(self._call("GET", "/v1/policies")["policies"])
+
     def operator_actions(self) -> list[dict[str, Any]]:
         """What operators did to nudges, oldest first. Raises RemoteError."""
         return list(self._call("GET", "/v1/operator-actions")["actions"])

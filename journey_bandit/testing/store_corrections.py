@@ -101,7 +101,7 @@ class StoreCorrectionsContract:
         assert [(n, one.as_of(n).settlement.reward) for n, one in store.settlements_after(0, 9)] == [(1, 0.0), (2, 1.0)]
         assert [n for n, _ in store.settlements_after(1, 9)] == [2]
         assert [s.seq for s, *_ in store.settled("signup")] == [1, 2]
-        (person,) = store.person_rewards(StatisticsKey("signup", 1))
+        (person,) = store.person_rewards(StatisticsKey("signup", 1), 0.0)
         assert (person.decisions, person.reward) == (1, 1.0)
 
     def test_what_was_open_before_the_first_settlement_is_open_once(

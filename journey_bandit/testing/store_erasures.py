@@ -70,7 +70,7 @@ class StoreErasuresContract:
         assert [one.seq for one in store.open_decisions("signup", last._replace(settlement=0))] == [2]
         assert store.matured(START + 9 * HOUR, 9, ["signup"]) == []
         assert store.decisions_by_id([ann.id]) == {}
-        assert [one.user for one in store.person_rewards(StatisticsKey("signup", 1))] == [bob.user]
+        assert [one.user for one in store.person_rewards(StatisticsKey("signup", 1), 0.0)] == [bob.user]
         assert [one.seq for one in store.decision_times("signup")] == [2]
         assert store.erasable(erasure.users, 9) == []
         assert store.last() == last
@@ -98,7 +98,7 @@ class StoreErasuresContract:
         assert store.decisions_by_id([made.id]) == {}
         assert store.decisions_by_id([left.id])[left.id].seq == 1
         assert store.version("signup") == 1
-        assert store.person_rewards(StatisticsKey("signup", 1)) == []  # nobody knows what it brought
+        assert store.person_rewards(StatisticsKey("signup", 1), 0.0) == []  # nobody knows what it brought
 
     def test_an_erasure_is_known_until_it_ends_and_then_says_nobody(self, ledger: Any, decide: Decide) -> None:
         store, ann, other = ledger.store, decide(1, user="ann").user, decide(2, user="other").user

@@ -26,6 +26,7 @@ from bandit.learning.holdout_audit import HoldoutAudit
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
 from bandit.learning.rewards import standing
+from bandit.operations import traffic
 from bandit.records import CROSSED
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
@@ -101,8 +102,11 @@ class LedgerLog(NamedTuple):
         return Contamination(len(held), len(exposed))
 
     def people(self) -> HoldoutAudit | None:
-        """Audit by the holdout: what people brought in all, from all settlements; None where it has no holdout."""
-        return holdout.audit_of(self.store, self.stage, self.spec)
+        """Audit by the holdout: what people brought in all, while it had the share that it has now; None where it has
+        no holdout.
+        """
+        setting = traffic.settings(self.store.operator_actions()).get(self.stage, traffic.UNSET)
+        return holdout.audit_of(self.store, self.stage, setting.applied(self.spec))
 
     def loss_account(self) -> LossAccount | None:
         """Loss account of what learns at the stage, as the newest of its decisions that no release made recorded it;

@@ -286,14 +286,15 @@ class MemoryStore(Unshared):
         """As `LearningState.replace_statistics`."""
         self._learning.replace(update)
 
-    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+    def person_rewards(self, key: StatisticsKey, holdout: float) -> list[PersonReward]:
         """As `LearningState.person_rewards`."""
         sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
         begun = self.first_settlement(key)
         for done, *_ in self._settlements[begun:]:
             found = self._found[self._by_seq[done.decision_seq - 1]]
             made, newest = found.decision, found.settlement == done
-            if newest and done.stage == key.stage and done.first > begun and done.why != "erased":
+            held_out = self._specs[made.stage_digest].holdout == holdout
+            if newest and held_out and done.stage == key.stage and done.first > begun and done.why != "erased":
                 n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
                 sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
         return [PersonReward(user, held, arm, *sums[user, arm, held]) for user, arm, held in sorted(sums)]

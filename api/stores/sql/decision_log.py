@@ -43,7 +43,7 @@ from bandit.catalogue.model import Stage
 from bandit.errors import LedgerError, PolicyError
 from bandit.records import NOT_NOW, Decision, Outcome, Settlement
 
-_SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
+SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
 _ASKED = 1000  # users that one query is about
 PAGE = 2000
 """Rows that a long read takes in one transaction."""
@@ -239,7 +239,7 @@ class SqlDecisionLog(SqlPart):
             return []
         specs = {key: digest for key, digest, _ in self._specs}
         if any(row[1] not in specs for row in rows):  # registered by the service since a reader opened the file
-            self._specs = self._specs_of(conn.execute(_SPECS).fetchall())
+            self._specs = self._specs_of(conn.execute(SPECS).fetchall())
             specs = {key: digest for key, digest, _ in self._specs}
         decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
         outcomes: dict[uuid.UUID, list[Outcome]] = {}
@@ -269,7 +269,7 @@ class SqlDecisionLog(SqlPart):
         return found
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:
-        return self._specs_of(self._ledger.rows(_SPECS))
+        return self._specs_of(self._ledger.rows(SPECS))
 
     def _specs_of(self, rows: Sequence[Any]) -> list[tuple[int, str, Stage]]:
         specs = [(key, digest, _declared(name, body)) for key, digest, name, body in rows]

@@ -16,7 +16,7 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
-from api.stores.sql.decision_log import PAGE, SqlDecisionLog
+from api.stores.sql.decision_log import PAGE, SPECS, SqlDecisionLog
 from api.stores.sql.rows import learning
 from api.stores.sql.rows.decisions import (
     SETTLEMENT_COLUMNS,
@@ -109,17 +109,21 @@ class SqlLearningState(SqlDecisionLog):
         with self._ledger.transaction() as conn:
             learning.replace(conn, update)
 
-    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+    def person_rewards(self, key: StatisticsKey, holdout: float) -> list[PersonReward]:
         """As `LearningState.person_rewards`: summed by the database, on a connection that keeps nobody waiting."""
         query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
                    FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
-                   WHERE s.stage = ? AND CASE WHEN s.corrects = 0 THEN s.seq ELSE s.corrects END > ?
+                   WHERE s.stage = ? AND d.spec IN ({under})
+                   AND CASE WHEN s.corrects = 0 THEN s.seq ELSE s.corrects END > ?
                    AND d.user <> x'' AND s.why <> 'erased'
                    AND NOT EXISTS (SELECT 1 FROM settlements n WHERE n.decision_seq = s.decision_seq AND n.seq > s.seq)
                    GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
         first = self.first_settlement(key)
         with self._ledger.beside() as conn:
-            rows = conn.execute(query, (key.stage, first)).fetchall()
+            specs = self._specs_of(conn.execute(SPECS).fetchall())
+            under = [number for number, _, spec in specs if spec.holdout == holdout]
+            query = query.format(under=", ".join("?" * len(under)))
+            rows = conn.execute(query, (key.stage, *under, first)).fetchall() if under else []
         return [PersonReward(user, bool(held), arm, n, float(reward)) for user, held, arm, n, reward in rows]
 
     def first_settlement(self, key: StatisticsKey) -> int:

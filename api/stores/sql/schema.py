@@ -469,6 +469,24 @@ def operator_actions(db: SqlDatabase) -> None:
         db.conn.execute(statement)
 
 
+_TRAFFIC_SETTINGS = (
+    """CREATE TABLE operator_actions_25 (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, stage TEXT NOT NULL, nudge TEXT NOT NULL,
+        verb TEXT NOT NULL CHECK (verb IN ('pause', 'resume', 'retire', 'ramp', 'holdout')), reason TEXT NOT NULL,
+        share REAL) STRICT""",
+    "INSERT INTO operator_actions_25 SELECT *, NULL FROM operator_actions ORDER BY seq",
+    "DROP TABLE operator_actions",
+    "ALTER TABLE operator_actions_25 RENAME TO operator_actions",
+)
+
+
+@migration
+def traffic_settings(db: SqlDatabase) -> None:
+    """Migration 25: operators set a stage's ramp and holdout, too."""
+    for statement in _TRAFFIC_SETTINGS:
+        db.conn.execute(statement)
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

@@ -150,10 +150,10 @@ def test_a_resumed_nudge_begins_anew(made: Any) -> None:
     assert (action.who, action.verb, action.stage, action.nudge) == (WHO, "pause", "cart", "ten")
     assert action.reason.startswith("100 of 100 decisions were followed by a retraction; at most 5 % is declared")
     store.operate(action)
-    pauses.load()
+    pauses.take(store.operator_actions())
     assert watch.due(at) == []
     store.operate(OperatorAction(at=at, who="ana", stage="cart", nudge="ten", verb="resume", reason="mended"))
-    pauses.load()
+    pauses.take(store.operator_actions())
     watch.look(at)
     assert watch.evidence["cart"][0].exposures == 0
     for n in range(99):

@@ -315,7 +315,7 @@ def test_nothing_is_done_again_before_something_new_has_matured(then: str) -> No
 def test_nothing_is_rolled_back_while_the_stage_is_paused() -> None:
     ours = Watched(parse(APP.replace("silence = {}", 'silence = { then = "roll_back" }')))
     ours.store.operate(OperatorAction(at=START, who="ana", stage="cart", nudge="", verb="pause", reason="a fair"))
-    ours.pauses.load()
+    ours.pauses.take(ours.store.operator_actions())
     ours.decider = ours.decider._replace(release=9, began=START - 1000, revocable=True)
     for n in range(200):
         ours.store.ended(made(START - 500 + n if n < 100 else START + n), rewarded=n < 100 and n % 3 == 0)
@@ -400,7 +400,7 @@ def test_a_pause_is_asked_for_once_and_a_resumption_begins_anew() -> None:
     assert action.reason == "collapse: the last 100 decisions chose between 1 arms in effect, where 3 could be drawn"
     assert ours.watch.rollbacks() == []
     ours.store.operate(action)
-    ours.pauses.load()
+    ours.pauses.take(ours.store.operator_actions())
     assert ours.watch.due(START + HOUR) == []
     assert ours.raised() == []
     ours.made(100, START + 2 * HOUR, **ONE_ARM)
@@ -408,7 +408,7 @@ def test_a_pause_is_asked_for_once_and_a_resumption_begins_anew() -> None:
     assert ours.watch.due(START + 3 * HOUR) == []  # it is paused
     resumed = OperatorAction(at=START + 3 * HOUR, who="ana", stage="cart", nudge="", verb="resume", reason="mended")
     ours.store.operate(resumed)
-    ours.pauses.load()
+    ours.pauses.take(ours.store.operator_actions())
     assert ours.raised(START + 3 * HOUR) == []
 
 

@@ -224,7 +224,7 @@ def test_a_person_who_is_forgotten_is_in_no_answer_and_numbers_stay(
         assert not [
             one
             for key in shop.stages
-            for one in store.person_rewards(statistics_store.key_of(key, shop.stages[key]))
+            for one in store.person_rewards(statistics_store.key_of(key, shop.stages[key]), shop.stages[key].holdout)
             if one.user in (gone, b"")
         ]
         with pytest.raises(NotFound, match="erased"):

@@ -54,6 +54,18 @@ FORMS: Mapping[int, Mapping[str, int]] = {
         "acknowledgements": 8,
         "operator_actions": 7,
     },
+    25: {
+        **_ROWS,
+        "decisions": 31,
+        "outcomes": 12,
+        "settlements": 12,
+        "events": 10,
+        "erasures": 10,
+        "seals": 6,
+        "withdrawals": 7,
+        "acknowledgements": 8,
+        "operator_actions": 8,
+    },
 }
 """Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns
 each had, by the number of the tables' form (`user_version`) that changed it. New tables come last.
