@@ -188,4 +188,6 @@ class StoreCorrectionsContract:
         second = store.operate(msgspec.structs.replace(asked, at=9, nudge="", verb="resume", reason="s"))
         assert first == msgspec.structs.replace(asked, seq=1)
         assert (second.seq, second.at, second.nudge, second.verb, second.reason) == (2, 9, "", "resume", "s")
-        assert store.operator_actions() == [first, second]
+        third = store.operate(msgspec.structs.replace(asked, at=11, nudge="", verb="ramp", share=0.1))
+        assert (third.seq, third.share) == (3, 0.1)
+        assert store.operator_actions() == [first, second, third]

@@ -55,3 +55,29 @@ def test_what_cannot_be_done_is_said(service: ServiceProcess) -> None:
         nudges(service, "pause", "cart", "--reason", "r")
     with pytest.raises(RemoteError, match="no stage 'nowhere'"):
         nudges(service, "pause", "nowhere", "tip", "--reason", "r")
+
+
+def test_a_ramp_survives_a_kill_and_ends_when_somebody_says_so(service: ServiceProcess) -> None:
+    def traffic(*arguments: str) -> list[str]:
+        done = CliRunner().invoke(group, ["traffic", *arguments, "--url", service.url])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output.splitlines()
+
+    name = httpx.get(f"{service.url}/v1/stages").json()["stages"][0]["stage"]
+    whole = ask(service, name)["propensities"]["none"]
+    said = traffic("ramp", name, "10%", "--who", "ana", "--reason", "first day")
+    assert said == [f"1: the ramp of {name} is 0.1 from the next decision on (ana: first day)"]
+    service.kill()
+    service.start()
+    assert ask(service, name)["propensities"]["none"] > max(whole, 0.85)
+    traffic("holdout", name, "0.05", "--who", "eva", "--reason", "measure it")
+    shown = [line.split(None, 2) for line in traffic("show") if line.startswith(f"{name} ")]
+    assert shown[0] == [name, "ramp", "0.1 (declared 1), set by ana: first day"]
+    assert shown[1][2].startswith("0.05 (declared ")
+    traffic("ramp", name, "declared", "--who", "ana", "--reason", "all is well")
+    assert nudges(service, "list").splitlines()[2].split(None, 3)[3].startswith(f"ramp    {name} as declared")
+    with pytest.raises(InvalidRequest, match="share: 'much' is no share"):
+        traffic("ramp", name, "much", "--reason", "r")
+    with pytest.raises(RemoteError, match="share"):
+        traffic("ramp", name, "0", "--reason", "r")

@@ -99,8 +99,47 @@ def test_what_cannot_be_done_is_said_on_the_page_and_what_was_typed_stays(
     assert boss.of_app("GET", "/v1/operator-actions").json() == {"actions": []}
 
 
+SLOWLY = {"place": "signup/ramp", "share": "25", "by": "ana", "reason": "first day"}
+
+
+def test_a_ramp_from_the_page_is_in_force_for_the_next_decision_and_is_listed(boss: Operator) -> None:
+    whole = boss.ask()["propensities"]["none"]
+    reply = boss.submit(f"{PAGE}/traffic", PAGE, **SLOWLY)
+    assert "The ramp of signup is 25 % from now on (key boss, for ana: first day)." in reply.text
+    assert boss.ask()["propensities"]["none"] > max(whole, 0.7)
+    at = "2025-10-09 08:53:20 UTC"
+    page = boss.page(PAGE)
+    assert ["signup", "ramp", "25 %", "100 %", "key boss, for ana: first day", at] in page.rows
+    assert page.row(at) == ["ramp of signup: 25 %", "key boss, for ana", "first day"]
+    assert "25 % of the rest" in boss.page("/console/stages/signup").text
+    boss.submit(f"{PAGE}/traffic", PAGE, **{**SLOWLY, "place": "signup/holdout", "share": "12,5 %"})
+    assert "12.5 % of users" in boss.page("/console/stages/signup").text
+    assert boss.submit(f"{PAGE}/traffic", PAGE, **{**SLOWLY, "share": ""}).status_code == 200
+    assert boss.ask(user="other")["propensities"]["none"] == whole
+    assert "ramp of signup: as declared" in boss.page(PAGE).text
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"place": ""}, "place: missing"),
+        ({"place": "signup/pause"}, "place: 'pause' is not known"),
+        ({"share": "much"}, "share: 'much' is no number"),
+        ({"share": "101"}, "share: 1.01 is not the share of the traffic"),
+        ({"share": "nan"}, "share: nan is not the share of the traffic"),
+        ({"share": ""}, "share: the ramp of signup was not set"),
+    ],
+)
+def test_a_share_that_cannot_be_is_said_on_the_page(boss: Operator, sent: dict[str, str], words: str) -> None:
+    reply = boss.submit(f"{PAGE}/traffic", PAGE, **{**SLOWLY, **sent})
+    assert reply.status_code == 400
+    assert words in html.unescape(reply.text)
+    assert boss.of_app("GET", "/v1/operator-actions").json() == {"actions": []}
+
+
 FORMS = [
     ("nudges", STOP),
+    ("traffic", SLOWLY),
     ("alarms", {"place": "signup/stolen", "verdict": "honest", "by": "a", "reason": "r"}),
     ("dead-letters", {}),
 ]

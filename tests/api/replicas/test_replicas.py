@@ -374,6 +374,22 @@ def test_whatever_step_a_connection_is_lost_at_pauses_and_caps_of_another_replic
         proved(one.store, one.salt, random.Random(5).sample(list(one.store.decisions()), 40))
 
 
+def test_a_ramp_that_one_replica_was_told_is_in_force_on_all(
+    replicas: Replicas, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replicas(2, parse(FIXED.replace("limits = { total = 3 }", ""))) as (one, two):
+        monkeypatch.setattr(worker, "_LOOK", 3600.0)  # news is met by commits alone
+        for n, share in enumerate((0.25, 0.5, None)):
+            action = OperatorAction(at=hands(), who="ana", stage="cart", nudge="", verb="ramp", reason="r", share=share)
+            one.worker.operate(action).result()
+            made = two.ask(n + 1, "cart")
+            assert made.propensities["ten"] == (share or 1.0)
+            assert two.worker.traffic.of("cart") == one.worker.traffic.of("cart")
+        hands.move(3601)
+        assert one.learn() == two.learn()
+        proved(one.store, one.salt, list(one.store.decisions()))
+
+
 def test_a_settlement_that_was_not_committed_frees_no_budget(
     replicas: Replicas, hands: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
