@@ -50,7 +50,10 @@ ROUTES = {  # every one, and the scope it needs
     ("PUT", "/v1/policies/{stage:str}/release"): "admin",
     ("POST", "/v1/policies/{stage:str}/rollback"): "admin",
     ("POST", "/v1/policies/{stage:str}/reward-alarms/acknowledge"): "admin",
-    **{("POST", f"/v1/policies/{{stage:str}}/{verb}"): "admin" for verb in ("pause", "resume", "retire")},
+    **{
+        ("POST", f"/v1/policies/{{stage:str}}/{verb}"): "admin"
+        for verb in ("pause", "resume", "retire", "ramp", "holdout")
+    },
     ("GET", "/v1/operator-actions"): "read",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
@@ -86,7 +89,7 @@ CONSOLE = {("GET", "/console/sign-in"): None, ("GET", "/console/static/{name:str
         ("GET", "/console/decisions/{decision_id:str}"),
         ("POST", "/console/decisions/{decision_id:str}/recompute"),
         ("GET", "/console/operate"),
-        *(("POST", f"/console/operate/{form}") for form in ("nudges", "alarms", "dead-letters")),
+        *(("POST", f"/console/operate/{form}") for form in ("nudges", "traffic", "alarms", "dead-letters")),
         ("GET", "/console/people"),
         ("POST", "/console/people"),
         ("POST", "/console/people/export"),

@@ -278,5 +278,6 @@ def test_webhooks_tell_what_was_stopped(serving: Serving, tmp_path: Path) -> Non
         "operator_action:1",
     )
     assert told["data"] == {
-        "stage": "signup", "nudge": "tip", "action": "pause", "who": "ana", "reason": "refunds rose", "number": 1,
+        "stage": "signup", "nudge": "tip", "action": "pause", "share": None, "who": "ana",
+        "reason": "refunds rose", "number": 1,
     }  # fmt: skip
