@@ -81,6 +81,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str], verb: Operato
 def _listing(current: CurrentParts) -> HTTPRouteHandler:
     @get(
         "/v1/operator-actions",
+        operation_id="list_operator_actions",
         summary="What operators did, and why",
         responses=documented(401, 403),
         opt={"scope": "read"},
