@@ -23,6 +23,7 @@ from journey_bandit_client import (
     UserEvent,
 )
 from tests.clients.python.conftest import DECIDED, URL, Face, Network
+from tests.waiting import PATIENCE
 
 Client = Callable[..., Face]
 DECISION = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -136,7 +137,7 @@ def test_a_late_answer_is_given_up_by_asyncio_although_the_transport_waits() -> 
         async with AsyncJourneyClient(URL, transport=httpx.MockTransport(endless), decide_seconds=0.02) as client:
             return await client.decide("u-1")
 
-    got = asyncio.run(ask())
+    got = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
     assert got.degraded
     assert "no answer within" in got.why
 
