@@ -28,10 +28,11 @@ lint: $(VENV)/dev.done  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clients:  ## JavaScript clients for the tests, if npm is here; without them their tests are skipped
+clients:  ## JavaScript clients for the tests, and what makes ours, if npm is here; without them their tests are skipped
 	@if ! command -v npm >/dev/null; then echo "no npm: tests of JavaScript clients will be skipped"; \
-	elif ! (cd tests/clients && npm install --no-audit --no-fund --no-package-lock --loglevel=error); then \
-	echo "npm could not install them: tests of JavaScript clients will be skipped"; fi
+	else for folder in tests/clients clients/typescript; do \
+	(cd $$folder && npm install --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error) || \
+	echo "npm could not install $$folder: its tests will be skipped"; done; fi
 
 chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries, other examples each time
 	$(BIN)/python -m pytest -m slow
@@ -71,7 +72,7 @@ docs: $(VENV)/docs.done  ## the documentation as a site, in docs-output/; a warn
 	$(BIN)/sphinx-build -W --keep-going -E -q -d docs-output/.doctrees docs docs-output
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo-output review-output docs-output registry-spool .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) demo-output review-output docs-output registry-spool .mypy_cache .ruff_cache .hypothesis dist clients/*/dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -12,17 +12,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
+CLIENT = "journey_bandit_client"  # a distribution of its own: neither imports the other
+EVERYTHING = (*PACKAGES, CLIENT)
+HOMES = {CLIENT: ROOT / "clients" / "python"}  # of packages that do not stand at the root
 
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
     | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2"},
+    CLIENT: {"httpx", "msgspec"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world
     "bandit": {"time", "datetime", "random", "secrets", "os", "pathlib", "socket", "threading", "asyncio", "logging"},
-    "experiments": {"api", "simulations", "journey_bandit"},
-    "simulations": {"api", "experiments", "journey_bandit"},
+    "experiments": {"api", "simulations", "journey_bandit", CLIENT},
+    "simulations": {"api", "experiments", "journey_bandit", CLIENT},
+    "journey_bandit": {CLIENT},
 }
 ONLY = {  # library → the one module or sub-package that may import it
     "mlflow": "experiments.mlflow",
@@ -106,9 +111,15 @@ ONE_PER_KIND = {"bandit/policies", "api/routes"}  # a file for each policy, a fi
 Sources = dict[str, str]  # module → text
 
 
-def read(packages: tuple[str, ...] = PACKAGES) -> Sources:
-    paths = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
-    files = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in paths}
+def files_of(package: str) -> dict[Path, Path]:
+    """Files of a package by their path from where it stands."""
+    home = HOMES.get(package, ROOT)
+    return {path.relative_to(home): path for path in sorted((home / package).rglob("*.py"))}
+
+
+def read(packages: tuple[str, ...] = EVERYTHING) -> Sources:
+    paths = [item for package in packages for item in files_of(package).items()]
+    files = {name: path.read_text(encoding="utf-8") for name, path in paths}
     return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): text for path, text in files.items()}
 
 
@@ -197,15 +208,15 @@ def test_the_table_of_arrows_has_no_cycle_and_no_room_that_is_gone() -> None:
 
 
 def test_no_class_name_stands_twice() -> None:
-    sources = read((*PACKAGES, "benchmarks"))
+    sources = read((*EVERYTHING, "benchmarks"))
     assert shared_names(sources) == []
     sources["bandit.records"] += "\n\nclass Snapshot:\n    pass\n"
     assert shared_names(sources) == ["Snapshot"]
 
 
 def test_no_folder_is_crowded() -> None:
-    files = [path for package in (*PACKAGES, "benchmarks") for path in (ROOT / package).rglob("*.py")]
-    folders = Counter(str(path.parent.relative_to(ROOT)) for path in files if path.name != "__init__.py")
+    files = [path for package in (*EVERYTHING, "benchmarks") for path in files_of(package)]
+    folders = Counter(str(path.parent) for path in files if path.name != "__init__.py")
     assert crowded(folders) == []
     assert crowded({"bandit/policies": 40, "bandit": MOST_FILES + 1, "api": MOST_FILES}) == ["bandit"]
 
@@ -243,6 +254,16 @@ def test_a_cycle_is_found() -> None:
         ("simulations.live.visitors", "import joblib", "only simulations.offline.parallel may"),
         ("simulations.live.visitors", "import pyarrow", "only simulations.offline.parquet_log may"),
         ("journey_bandit.main", "import mlflow", "only experiments.mlflow may"),
+        ("journey_bandit.main", "import journey_bandit_client", "journey_bandit must not"),
+        ("simulations.live.client", "import journey_bandit_client.errors", "simulations must not"),
+        ("api.app", "import journey_bandit_client", "not in the table of api"),
+        (
+            "journey_bandit_client.calls",
+            "from bandit.records import Decision",
+            "not in the table of journey_bandit_client",
+        ),
+        ("journey_bandit_client.calls", "import journey_bandit", "journey_bandit_client must not"),
+        ("journey_bandit_client.calls", "import pydantic", "not in the table of journey_bandit_client"),
         (
             "bandit.propensity.gaussian",
             "from bandit.policies import beta",

@@ -213,7 +213,8 @@ def _is_object(type_: Any) -> bool:
 
 def takes(type_: type, example: Any) -> type[Operation]:
     """OpenAPI operation class whose request body is `type_`, with an example that works as it stands. For
-    `operation_class=` of a route that reads its body by itself.
+    `operation_class=` of a route that reads its body by itself. Litestar keeps a list of components of its own: the
+    schemas that the body names are beside it as `$defs`, until `api.routes.docs_page` puts them into that list.
     """
 
     class Takes(Operation):
@@ -227,19 +228,17 @@ def takes(type_: type, example: Any) -> type[Operation]:
 
 @functools.cache
 def _schema(type_: type) -> Any:
-    """JSON Schema of a type, with nothing but itself to look up."""
-    schema, components = msgspec.json.schema_components([type_], ref_template="#/$defs/{name}")
-    return _inline(schema[0], components)
+    """JSON Schema of a type: a reference to its component, and all components that it leads to."""
+    (schema,), components = msgspec.json.schema_components([type_], ref_template="#/components/schemas/{name}")
+    return {**schema, "$defs": _free(components)}
 
 
-def _inline(schema: Any, components: dict[str, Any]) -> Any:
-    """Replace references by what they name, as Litestar keeps its own components. A table of anything says so: clients
-    made from the document let nothing into an object that only says that it is one.
+def _free(schema: Any) -> Any:
+    """The schema, in which a table of anything says so: clients made from the document let nothing into an object that
+    only says that it is one.
     """
     if isinstance(schema, dict):
-        if "$ref" in schema:
-            return _inline(components[schema["$ref"].rsplit("/", 1)[1]], components)
         closed = schema.get("type") == "object" and "properties" not in schema
         free: dict[str, Any] = {"additionalProperties": {}} if closed else {}
-        return free | {key: _inline(value, components) for key, value in schema.items()}
-    return [_inline(value, components) for value in schema] if isinstance(schema, list) else schema
+        return free | {key: _free(value) for key, value in schema.items()}
+    return [_free(value) for value in schema] if isinstance(schema, list) else schema

@@ -28,6 +28,7 @@ def routes(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPRout
 
     @post(
         "/v1/policies/{stage:str}/reward-alarms/acknowledge",
+        operation_id="acknowledge_reward_alarm",
         status_code=200,
         summary="Say what was found out about an accused key",
         operation_class=takes(AlarmAcknowledgementRequest, _EXAMPLE),

@@ -41,10 +41,10 @@ _BYTES = 65_536
 _EVENT = BodyShape(BrowserEvent)
 _ANSWERS = {"Nudge Declined", "Nudge Dismissed", "Nudge Clicked"}
 _EXAMPLE = {"key": "pub_shop_0123456789abcdef", "token": "", "user_id": "u-1"}
-_SUMMARIES = {
-    "decisions": "Ask for a nudge from a page",
-    "events": "Report events from a page",
-    "activations": "Report that a page showed a nudge",
+_OPERATIONS = {  # id and summary
+    "decisions": ("decide_for_page", "Ask for a nudge from a page"),
+    "events": ("report_page_events", "Report events from a page"),
+    "activations": ("report_page_activation", "Report that a page showed a nudge"),
 }
 _ERRORS = (400, 401, 403, 404, 409, 413, 415)
 
@@ -190,10 +190,13 @@ def _route(
     good: dict[int, ResponseSpec],
     handled: Callable[[Ask], Awaitable[Response[Any]]],
 ) -> HTTPRouteHandler:
+    operation_id, summary = _OPERATIONS[name]
+
     @post(
         f"/v1/browser/{name}",
         status_code=200,
-        summary=_SUMMARIES[name],
+        operation_id=operation_id,
+        summary=summary,
         description="For pages: the key and the token are in the body. text/plain needs no preflight request.",
         operation_class=operation,
         responses=documented(*_ERRORS) | good,

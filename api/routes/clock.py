@@ -29,13 +29,20 @@ _ADVANCE = BodyShape(Advance)
 def routes(clock: DrivenClock) -> list[HTTPRouteHandler]:
     """Route handlers of one driven clock: read it, and advance it (scope `admin`)."""
 
-    @get("/v1/clock", summary="Simulated time", opt={"scope": "read"}, tags=["trials"])
+    @get(
+        "/v1/clock",
+        operation_id="read_clock",
+        summary="Simulated time",
+        opt={"scope": "read"},
+        tags=["trials"],
+    )
     async def now() -> ClockReply:
         """Simulated time, in µs since 1970. Only a service that runs with `--clock driven` has this route."""
         return ClockReply(clock())
 
     @post(
         "/v1/clock",
+        operation_id="advance_clock",
         status_code=200,
         summary="Let simulated time pass",
         operation_class=takes(Advance, {"microseconds": 60_000_000}),

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import html
 import importlib.resources
+from dataclasses import dataclass, fields
 from typing import Any
 
 import litestar_offline_docs
@@ -17,7 +18,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Reference, SecurityScheme
+from litestar.openapi.spec import Components, OpenAPI, Reference, SecurityScheme
 from litestar.params import FromPath
 
 from api.routes.browser_files import BrowserFile, answered, browser_file
@@ -66,11 +67,18 @@ _BODY = f"""</head>
 
 
 class SwaggerPage(SwaggerRenderPlugin):
-    """Page that loads Swagger UI and the document from us. No word of a catalogue stands in a script of it."""
+    """Page that loads Swagger UI and the document from us. No word of a catalogue stands in a script of it. `title`:
+    title of the app, which the page's own title ends with.
+    """
+
+    def __init__(self, title: str) -> None:
+        super().__init__(path="/")
+        self._title = title
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        """HTML of the page; its title is that of the document."""
-        return f"{_HEAD}<title>{html.escape(openapi_schema['info']['title'])}</title>\n{_BODY}".encode()
+        """HTML of the page."""
+        title = html.escape(f"{openapi_schema['info']['title']}: {self._title}")
+        return f"{_HEAD}<title>{title}</title>\n{_BODY}".encode()
 
 
 class SharedDocument(JsonRenderPlugin):
@@ -87,8 +95,38 @@ class SharedDocument(JsonRenderPlugin):
         return self._encoded
 
 
+@dataclass
+class NamedSchemasDocument(OpenAPI):
+    """OpenAPI document whose request bodies are references to components. `api.http.request_body.takes` writes a body's
+    components beside its reference, as `$defs`, because routes that read their bodies by themselves have no type that
+    Litestar could name.
+    """
+
+    def to_schema(self) -> dict[str, Any]:
+        """The document as plain JSON values, its components in the order of their names."""
+        document = super().to_schema()
+        schemas = document["components"].setdefault("schemas", {})
+        for path in document.get("paths", {}).values():
+            for operation in path.values():
+                for media in operation.get("requestBody", {}).get("content", {}).values():
+                    schemas.update(media["schema"].pop("$defs", {}))
+        document["components"]["schemas"] = dict(sorted(schemas.items()))
+        return document
+
+
+class DocumentConfiguration(OpenAPIConfig):
+    """Configuration of Litestar that makes a `NamedSchemasDocument`."""
+
+    def to_openapi_schema(self) -> OpenAPI:
+        """The document before its routes are known."""
+        made = super().to_openapi_schema()
+        return NamedSchemasDocument(**{field.name: getattr(made, field.name) for field in fields(made)})
+
+
 def configuration(catalogue: Catalogue, version: str) -> OpenAPIConfig:
-    """Configuration of the page and of the OpenAPI document of an app."""
+    """Configuration of the page and of the OpenAPI document. The document is the same for every app, but for the
+    examples, which work as they stand.
+    """
     schemes: dict[str, SecurityScheme | Reference] = {
         "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
         "bearer": SecurityScheme(type="http", scheme="bearer"),
@@ -96,13 +134,13 @@ def configuration(catalogue: Catalogue, version: str) -> OpenAPIConfig:
     router = Router(
         PATH, route_handlers=[], include_in_schema=False, opt={"public": True}, after_request=_with_security
     )
-    return OpenAPIConfig(
-        title=f"Journey Bandit: {catalogue.title or catalogue.app}",
+    return DocumentConfiguration(
+        title="Journey Bandit",
         version=version,
         description="Which nudge, if any, and with which probability. Every 200 of a POST is on disk.",
         path=PATH,
         openapi_router=router,
-        render_plugins=[SwaggerPage(path="/"), SharedDocument()],
+        render_plugins=[SwaggerPage(catalogue.title or catalogue.app), SharedDocument()],
         components=Components(security_schemes=schemes),
         security=[{"key": []}, {"bearer": []}],
         use_handler_docstrings=True,

@@ -39,6 +39,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> HTTPRouteHandler:
 
     @post(
         "/v1/events",
+        operation_id="report_events",
         status_code=200,
         summary="Report up to 1,000 events",
         operation_class=takes(EventBatch, _example(current.parts.catalogue)),
@@ -61,6 +62,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> HTTPRouteHandler:
 def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/users/{user_id:str}/journey",
+        operation_id="get_journey",
         summary="Where a user is",
         responses=documented(400, 401, 403),
         opt={"scope": "read"},
@@ -74,6 +76,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @get(
         "/v1/events/uncredited",
+        operation_id="list_uncredited_events",
         summary="Reports that are credited to nothing",
         responses=documented(400, 401, 403),
         opt={"scope": "read"},

@@ -29,13 +29,21 @@ def routes(
         """Where to go from the address that `serve` prints."""
         return {"service": "journey-bandit", **pages, "health": "/health/ready"}
 
-    @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
+    @get(
+        "/health/live",
+        operation_id="check_liveness",
+        summary="Is the process up",
+        opt={"public": True},
+        security=[{}],
+        tags=["operate"],
+    )
     async def live() -> dict[str, str]:
         """200 while the process answers at all."""
         return {"status": "ok"}
 
     @get(
         "/health/ready",
+        operation_id="check_readiness",
         summary="Can it decide and record",
         responses={503: ResponseSpec(Health, description="It cannot", generate_examples=False)},
         opt={"public": True},
@@ -49,6 +57,7 @@ def routes(
 
     @get(
         "/metrics",
+        operation_id="read_metrics",
         summary="Prometheus metrics",
         responses=documented(*((401, 403) if scope else ())),
         opt={"scope": scope} if scope else {"public": True},

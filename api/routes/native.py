@@ -63,6 +63,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @post(
         "/v1/decisions",
+        operation_id="decide",
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
@@ -76,6 +77,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @post(
         "/v1/decisions/batch",
+        operation_id="decide_batch",
         status_code=200,
         summary="Ask for up to 1,000 nudges",
         operation_class=takes(DecisionBatch, {"decisions": [example]}),
@@ -106,6 +108,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
 
     @post(
         "/v1/outcomes",
+        operation_id="report_outcome",
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
@@ -119,6 +122,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
 
     @post(
         "/v1/outcomes/batch",
+        operation_id="report_outcome_batch",
         status_code=200,
         summary="Report up to 1,000 outcomes",
         operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
@@ -144,6 +148,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
 def _receipts(current: CurrentParts, recomputer: Recomputer) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
+        operation_id="get_decision",
         summary="The receipt of a decision",
         responses=documented(400, 401, 403, 404),
         opt={"scope": "read"},
@@ -156,6 +161,7 @@ def _receipts(current: CurrentParts, recomputer: Recomputer) -> list[HTTPRouteHa
 
     @get(
         "/v1/decisions/{decision_id:uuid}/recomputation",
+        operation_id="recompute_decision",
         summary="A decision recomputed from the ledger",
         responses=documented(400, 401, 403, 404),
         opt={"scope": "read"},
@@ -178,6 +184,7 @@ def _receipts(current: CurrentParts, recomputer: Recomputer) -> list[HTTPRouteHa
 def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/stages",
+        operation_id="list_stages",
         summary="What this app declares",
         responses=documented(401, 403),
         opt={"scope": "read"},
@@ -189,6 +196,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @get(
         "/v1/policies",
+        operation_id="list_policies",
         summary="What is live",
         responses=documented(400, 401, 403),
         opt={"scope": "read"},
@@ -206,6 +214,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @get(
         "/v1/policies/{stage:str}/snapshot",
+        operation_id="get_snapshot",
         summary="The live policy as data",
         responses=documented(400, 401, 403, 404),
         media_type="application/zip",

@@ -132,6 +132,7 @@ def _who(key: str, by: str) -> str:
 def _listing(current: CurrentParts) -> HTTPRouteHandler:
     @get(
         "/v1/operator-actions",
+        operation_id="list_operator_actions",
         summary="What operators did, and why",
         responses=documented(401, 403),
         opt={"scope": "read"},

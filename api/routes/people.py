@@ -15,6 +15,7 @@ def routes(people: PeopleService) -> list[HTTPRouteHandler]:
 
     @delete(
         "/v1/users/{user_id:str}",
+        operation_id="erase_user",
         status_code=200,
         summary="Erase a person",
         responses=documented(400, 401, 403),
@@ -31,6 +32,7 @@ def routes(people: PeopleService) -> list[HTTPRouteHandler]:
 
     @get(
         "/v1/users/{user_id:str}/export",
+        operation_id="export_user",
         summary="All that is known of a person",
         responses=documented(400, 401, 403),
         opt={"scope": "admin"},

@@ -44,6 +44,7 @@ def routes(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPRout
 def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPRouteHandler]:
     @put(
         "/v1/policies/{stage:str}/release",
+        operation_id="release_policy",
         summary="Serve an approved snapshot",
         operation_class=takes(ReleaseRequest, _EXAMPLE),
         responses=documented(400, 401, 403, 404, 413, 415),
@@ -63,6 +64,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPR
 
     @post(
         "/v1/policies/{stage:str}/rollback",
+        operation_id="roll_back_policy",
         status_code=200,
         summary="Go back to what decided before",
         operation_class=takes(RollbackRequest, _BACK),
@@ -89,6 +91,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPR
 def _telling(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/releases",
+        operation_id="list_releases",
         summary="Every release, in order",
         responses=documented(401, 403),
         opt={"scope": "read"},
@@ -101,6 +104,7 @@ def _telling(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @post(
         "/v1/registry",
+        operation_id="record_registry_heartbeat",
         status_code=200,
         summary="What `registry sync` tells health",
         operation_class=takes(RegistryHeartbeat, _HEARD),

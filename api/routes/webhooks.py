@@ -43,6 +43,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @get(
         "/v1/webhooks/dead-letters",
+        operation_id="list_dead_letters",
         summary="Webhooks that were given up",
         responses=documented(400, 401, 403),
         opt={"scope": "read"},
@@ -68,6 +69,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @post(
         "/v1/webhooks/dead-letters/retry",
+        operation_id="retry_dead_letters",
         status_code=200,
         summary="Try them again",
         responses=documented(400, 401, 403),

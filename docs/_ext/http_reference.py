@@ -46,7 +46,6 @@ class Document:
         self._paths = document["paths"]
         self._others = document["x-other-routes"]
         self._schemas = document["components"]["schemas"]
-        self._inline: dict[str, Any] = {}  # schemas of requests, by title: the document has them in place
 
     def pages(self) -> list[str]:
         """The reference."""
@@ -79,11 +78,9 @@ class Document:
         return [*lines, *table(("status", "body", ""), rows)]
 
     def _types(self) -> list[str]:
-        lines, done = ["## Types", ""], set[str]()
-        while rest := sorted((self._inline | self._schemas).keys() - done):
-            for name in rest:
-                done.add(name)
-                lines += self._type(name, self._schemas.get(name) or self._inline[name])
+        lines = ["## Types", ""]
+        for name, schema in sorted(self._schemas.items()):
+            lines += self._type(name, schema)
         return lines
 
     def _type(self, name: str, schema: dict[str, Any]) -> list[str]:
@@ -99,9 +96,6 @@ class Document:
         """A schema in a few words; a link where it has a name."""
         if "$ref" in schema:
             return link(schema["$ref"].rsplit("/", 1)[1])
-        if "properties" in schema and "title" in schema:
-            self._inline[schema["title"]] = schema
-            return link(schema["title"])
         for several in ("anyOf", "oneOf"):
             if several in schema:
                 return " or ".join(dict.fromkeys(self._kind(part) for part in schema[several]))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -103,6 +104,38 @@ def test_a_context_of_lists_is_refused_by_the_document_as_by_the_service(client:
         with pytest.raises(jsonschema.ValidationError):
             fits(document, schema, copy.deepcopy(asked) | wrong)
         assert client.post("/v1/decisions", json=asked | wrong).status_code == 400
+
+
+def test_generated_names_are_those_of_the_source(document: Any) -> None:
+    """Operations and bodies have names of their own: no generator invents any."""
+    operations = [one for operations in document["paths"].values() for one in operations.values()]
+    names = [one["operationId"] for one in operations]
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+    assert len(set(names)) == len(names) > 30
+    bodies = [
+        content["schema"]
+        for one in operations
+        for part in (one.get("requestBody", {}), *one["responses"].values())
+        for form, content in part.get("content", {}).items()
+        if form.endswith("json")
+    ]
+    free = {"type": "object", "additionalProperties": {"type": "string"}}  # {"status": "ok"}, twice
+    assert [schema for schema in bodies if set(schema) != {"$ref"}] == [free, free]
+    used = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert used == document["components"]["schemas"].keys()
+    assert document["info"]["title"] == "Journey Bandit"
+
+
+def test_the_document_is_of_no_app_but_for_its_examples() -> None:
+    def told(app: str) -> Any:
+        served = create_app(Settings(app=app, dev=True, salt="docs"), store=MemoryStore()).openapi_schema.to_schema()
+        for operations in served["paths"].values():
+            for operation in operations.values():
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    assert content.pop("example")
+        return served
+
+    assert told("travel") == told("fashion") == told(str(SHOP))
 
 
 def test_every_refusal_is_a_problem_document(document: Any) -> None:

@@ -1,0 +1,194 @@
+/**
+ * Retries until a deadline. Every request may be repeated, because its ids are made before the first attempt.
+ */
+import {
+  JourneyClientError,
+  type ProblemDetails,
+  RequestRefusedError,
+  ServiceUnavailableError,
+  refusal,
+} from "./errors.js";
+
+/** Statuses after which it is not known whether a request was recorded, or known that it was not. */
+const RETRIED: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
+
+/**
+ * How often and how soon a request is repeated, always within the deadline of its call. `tries`: requests of one call at
+ * most. The pause after attempt n (from 0) is drawn evenly between 0 and min(`longest`, `shortest` · 2ⁿ) seconds ("full
+ * jitter"), after the time that a Retry-After asks for.
+ */
+export interface RetryPolicy {
+  readonly tries: number;
+  readonly shortest: number;
+  readonly longest: number;
+}
+
+/** Network, time and chance, which tests replace. `clock` in seconds of any origin; `draw` gives numbers in [0, 1). */
+export interface World {
+  readonly fetch: typeof fetch;
+  readonly clock: () => number;
+  readonly sleep: (seconds: number) => Promise<void>;
+  readonly draw: () => number;
+}
+
+/** A request: method, path below the service's address, and body. */
+export interface Call {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  readonly body?: string;
+}
+
+/** An answer of a batch: a result, or the problem of the item. */
+export type Item<Result> = { readonly result: Result } | { readonly problem: ProblemDetails };
+
+type Failure = { readonly why: string; readonly asked: number };
+
+/** Sends calls to one service until they are answered. */
+export class RetryLoop {
+  constructor(
+    private readonly address: string,
+    private readonly headers: Readonly<Record<string, string>>,
+    private readonly policy: RetryPolicy,
+    private readonly world: World,
+  ) {
+    const { tries, shortest, longest } = policy;
+    if (!(Number.isInteger(tries) && tries >= 1)) throw new RangeError(`tries is ${tries}: at least 1, which is no retry`);
+    if (!(shortest > 0 && shortest <= longest && longest < Infinity)) {
+      throw new RangeError(`shortest is ${shortest} and longest ${longest}: 0 < shortest ≤ longest, seconds`);
+    }
+  }
+
+  /** Time by the clock, in seconds. */
+  now(): number {
+    return this.world.clock();
+  }
+
+  /**
+   * What `read` makes of the JSON of a 200; `read` throws for what it does not know. Throws RequestRefusedError, or
+   * ServiceUnavailableError if nothing usable came within `seconds`.
+   */
+  async call<Result>(call: Call, seconds: number, read: (json: unknown) => Result): Promise<Result> {
+    const end = this.now() + seconds;
+    let why = "the deadline had passed before the first";
+    let attempts = 0;
+    while (attempts < this.policy.tries && end - this.now() > 0) {
+      const answer = await this.attempt(call, end - this.now(), read);
+      attempts += 1;
+      if ("result" in answer) return answer.result;
+      why = answer.why;
+      const pause = this.pause(attempts - 1, answer.asked);
+      if (attempts === this.policy.tries || this.now() + pause >= end) break;
+      await this.world.sleep(pause);
+    }
+    throw new ServiceUnavailableError(attempts, why);
+  }
+
+  /**
+   * Result or error of each of `count` items, in order. `of` gives the call for the items at some places: those whose own
+   * status says so are sent again, without the others. Throws RequestRefusedError if the batch is refused as a whole.
+   */
+  async items<Result>(
+    of: (places: readonly number[]) => Call,
+    count: number,
+    seconds: number,
+    read: (json: unknown) => readonly Item<Result>[],
+  ): Promise<(Result | JourneyClientError)[]> {
+    const end = this.now() + seconds;
+    const results: (Result | JourneyClientError)[] = [];
+    let waiting = Array.from({ length: count }, (_, place) => place);
+    for (let sent = 0; waiting.length > 0; ) {
+      let answers: readonly Item<Result>[];
+      try {
+        answers = await this.call(of(waiting), end - this.now(), (json) => counted(read(json), waiting.length));
+      } catch (error) {
+        if (error instanceof RequestRefusedError || !(error instanceof JourneyClientError)) throw error;
+        for (const place of waiting) results[place] = error;
+        break;
+      }
+      sent += 1;
+      const again: number[] = [];
+      answers.forEach((answer, i) => {
+        const place = waiting[i]!;
+        if ("result" in answer) results[place] = answer.result;
+        else if (RETRIED.has(answer.problem.status)) {
+          results[place] = new ServiceUnavailableError(sent, `${answer.problem.status} ${answer.problem.detail}`);
+          again.push(place);
+        } else results[place] = refusal(answer.problem);
+      });
+      waiting = again;
+      const pause = this.pause(sent - 1, 0);
+      if (waiting.length === 0 || sent === this.policy.tries || this.now() + pause >= end) break;
+      await this.world.sleep(pause);
+    }
+    return results;
+  }
+
+  private pause(attempt: number, asked: number): number {
+    return asked + this.world.draw() * Math.min(this.policy.longest, this.policy.shortest * 2 ** attempt);
+  }
+
+  private async attempt<Result>(
+    call: Call,
+    seconds: number,
+    read: (json: unknown) => Result,
+  ): Promise<{ readonly result: Result } | Failure> {
+    let response: Response;
+    let text: string;
+    try {
+      response = await this.world.fetch(this.address + call.path, {
+        method: call.method,
+        headers: this.headers,
+        redirect: "manual",
+        signal: AbortSignal.timeout(Math.min(LONGEST_TIMER, Math.max(1, Math.ceil(seconds * 1000)))),
+        ...(call.body === undefined ? {} : { body: call.body }),
+      });
+      text = await response.text();
+    } catch (error) {
+      return { why: said(error), asked: 0 };
+    }
+    if (response.status === 200) {
+      try {
+        return { result: read(JSON.parse(text)) };
+      } catch (error) {
+        return { why: `200 with a body that cannot be read: ${said(error)}`, asked: 0 };
+      }
+    }
+    const problem = problemOf(response.status, text);
+    if (!RETRIED.has(response.status)) throw refusal(problem);
+    return { why: `${response.status} ${problem.detail}`.trim(), asked: retryAfter(response.headers) };
+  }
+}
+
+function said(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : `${error.name}: ${error.message}`;
+}
+
+function counted<Result>(answers: readonly Item<Result>[], count: number): readonly Item<Result>[] {
+  if (answers.length !== count) throw new Error(`${answers.length} answers to ${count} items`);
+  return answers;
+}
+
+/** Problem details of a refusal; what is no problem document, as of a proxy, is told by its status alone. */
+function problemOf(status: number, text: string): ProblemDetails {
+  const none = { type: "about:blank", title: "The answer is no problem document", status, detail: text.slice(0, 200) };
+  try {
+    const told: unknown = JSON.parse(text);
+    if (typeof told !== "object" || told === null || !("title" in told)) return none;
+    return { ...none, detail: "", errors: [], ...(told as Partial<ProblemDetails>), status };
+  } catch {
+    return none;
+  }
+}
+
+/**
+ * Seconds that a Retry-After asks for, 0 without one that can be read. A time is compared with the answer's own Date:
+ * clocks of two machines are not.
+ */
+function retryAfter(headers: Headers): number {
+  const asked = (headers.get("Retry-After") ?? "").trim();
+  if (/^\d+$/.test(asked)) return Number(asked);
+  const wait = (Date.parse(asked) - Date.parse(headers.get("Date") ?? "")) / 1000;
+  return wait > 0 ? wait : 0;
+}
