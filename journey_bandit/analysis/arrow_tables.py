@@ -79,6 +79,16 @@ def as_text(table: ArrowStream) -> Iterator[Path]:
         yield path
 
 
+def path_of(given: object, field: str) -> Path:
+    """Path that was given in place of a table. Raises InvalidRequest, which names the argument `field`, for what is
+    neither.
+    """
+    if isinstance(given, str | Path):
+        return Path(given)
+    fix = "give a path, or a table with the Arrow interface: of pyarrow, pandas from 2.2 on, polars or DuckDB"
+    raise InvalidRequest(Problem(field, f"a {type(given).__name__} is no table", fix))
+
+
 def title_of(path: Path, given: object) -> str:
     """Name of a log or table in titles: its path, or "the table" for one that is no file."""
     return _NAME if isinstance(given, ArrowStream) else str(path)
@@ -95,7 +105,7 @@ def _reader(table: ArrowStream) -> Any:
 
 def _plain(schema: Any) -> Any:
     """The schema with values in place of codes (categories), and texts as every reader knows them."""
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema], schema.metadata)
 
 
 def _plain_type(kind: Any) -> Any:

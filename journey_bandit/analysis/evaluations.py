@@ -9,8 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+from pyarrow import parquet
 
 from api.catalogue_files import read_catalogue
+from bandit.errors import InvalidRequest, Problem
+from bandit.tables.decision_log import KEY
 from experiments.data.rounds import RewardRange
 from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import LEVEL
@@ -203,19 +206,25 @@ def _opened(rounds: "str | Path | ArrowStream | ExportedLog") -> Iterator[Path]:
         yield rounds.folder
     elif isinstance(rounds, ArrowStream):
         with arrow_tables.as_parquet(rounds) as path:
+            _check_units(path)
             yield path
-    elif isinstance(rounds, str | Path):
-        yield Path(rounds)
     else:
-        fix = (
-            "give a path, an export, or a table with the Arrow interface: pyarrow, pandas 2.2 or later, polars, DuckDB"
-        )
-        raise _invalid("rounds", f"a {type(rounds).__name__} is no log", fix)
+        yield arrow_tables.path_of(rounds, "rounds")
+
+
+def _check_units(path: Path) -> None:
+    """Raise InvalidRequest for the rows of an export that have lost its metadata on the way, as data frames do: only
+    these say in which unit q̂ is.
+    """
+    schema = parquet.read_schema(path)
+    exported = "expected_net_none" in schema.names and any(name.startswith("q_hat_") for name in schema.names)
+    if exported and KEY not in (schema.metadata or {}):
+        problem = "these rows of an export have lost its metadata, which say the unit of q̂ and what rewards are worth"
+        fix = "give the export itself or its Arrow table, or leave the columns q_hat_0 … out"
+        raise _invalid("q_hat_0", problem, fix)
 
 
 def _invalid(field: str, problem: str, fix: str) -> Exception:
-    from bandit.errors import InvalidRequest, Problem
-
     return InvalidRequest(Problem(field, problem, fix))
 
 

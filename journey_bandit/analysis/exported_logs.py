@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
+from bandit.tables.decision_log import KEY
 from experiments.data import part_files
 from experiments.data.part_files import PartManifest
 from journey_bandit.analysis import arrow_tables, result_html
@@ -103,4 +104,5 @@ def read_export(folder: str | Path) -> ExportedLog:
         fix = "give a folder that `journey-bandit export` wrote, or read its files with pandas or polars"
         raise InvalidRequest(Problem("folder", f"{path} is not an export: it has no manifest", fix))
     schema = part_files.part_table(path).schema
-    return ExportedLog(path, manifest, schema.remove_metadata())
+    told = {key: text for key, text in (schema.metadata or {}).items() if key == KEY}  # units, but no mark of a part
+    return ExportedLog(path, manifest, schema.with_metadata(told or None))

@@ -148,7 +148,7 @@ def _opened(table: str | Path | ArrowStream) -> Iterator[Path]:
         with arrow_tables.as_text(table) as path:
             yield path
     else:
-        yield Path(table)
+        yield arrow_tables.path_of(table, "table")
 
 
 def _rows(one: OutcomeResult) -> Iterator[dict[str, Any]]:
