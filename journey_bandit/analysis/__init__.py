@@ -4,7 +4,7 @@
     evaluate_log(rounds)              policies on a log: a file, an export, a data frame        → EvaluationResult
     evaluate_table(table)             an A/B test from a table                                  → ExperimentSummary
     simulate(app)                     policies on the same simulated people                     → SimulationResult
-    read_export(folder)               an export, checked against its manifest                   → ExportedLog
+    read_export(folder)               an export, checked against its manifest                   → LedgerExport
 
 Figures are those of the commands, computed by the same code. A table may be a file, or any object with the Arrow
 PyCapsule interface (`__arrow_c_stream__`): a table of pyarrow, a data frame of pandas or polars, a relation of DuckDB.
@@ -22,7 +22,7 @@ if problem := own_packages.problem():
 
 try:
     from journey_bandit.analysis.evaluations import EvaluationResult, evaluate_ledger, evaluate_log
-    from journey_bandit.analysis.exported_logs import ExportedLog, read_export
+    from journey_bandit.analysis.exported_logs import LedgerExport, read_export
     from journey_bandit.analysis.simulations import SimulationResult, simulate
     from journey_bandit.analysis.table_tests import ExperimentSummary, evaluate_table
 except ModuleNotFoundError as error:
@@ -34,7 +34,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "EvaluationResult",
     "ExperimentSummary",
-    "ExportedLog",
+    "LedgerExport",
     "SimulationResult",
     "evaluate_ledger",
     "evaluate_log",

@@ -22,7 +22,7 @@ from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.ope.evaluation_policies import EvaluationPolicy
 from journey_bandit.analysis import arrow_tables, result_html
 from journey_bandit.analysis.arrow_tables import ArrowResult, ArrowStream
-from journey_bandit.analysis.exported_logs import ExportedLog
+from journey_bandit.analysis.exported_logs import LedgerExport
 from journey_bandit.evaluation import log_sources, presentation
 from journey_bandit.evaluation.evaluate import EvaluatedLog, EvaluationOptions, evaluated
 from journey_bandit.evaluation.log_sources import PricedStage, RequestedPolicies
@@ -125,7 +125,7 @@ class EvaluationResult(ArrowResult):
 
 
 def evaluate_log(
-    rounds: "str | Path | ArrowStream | ExportedLog",
+    rounds: "str | Path | ArrowStream | LedgerExport",
     policies: Sequence[str | EvaluationPolicy] = (),
     against: Sequence[str | EvaluationPolicy] = (),
     *,
@@ -200,9 +200,9 @@ def evaluate_ledger(
 
 
 @contextmanager
-def _opened(rounds: "str | Path | ArrowStream | ExportedLog") -> Iterator[Path]:
+def _opened(rounds: "str | Path | ArrowStream | LedgerExport") -> Iterator[Path]:
     """The path of a log; of a table without one, that of a file which is there until the context ends."""
-    if isinstance(rounds, ExportedLog):
+    if isinstance(rounds, LedgerExport):
         yield rounds.folder
     elif isinstance(rounds, ArrowStream):
         with arrow_tables.as_parquet(rounds) as path:

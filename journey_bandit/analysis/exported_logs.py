@@ -20,7 +20,7 @@ _SHOWN = 5  # rows
 
 
 @dataclass(frozen=True, repr=False)
-class ExportedLog(ArrowResult):
+class LedgerExport(ArrowResult):
     """Export of a stage's decisions, whose every byte was compared with its manifest. It is a table of the columns that
     the guide `exports` lists, one row a decision, and it is read when it is asked for: `to_arrow`, `to_frame`,
     `polars.DataFrame(export)`, `duckdb.table("export")`. `evaluate_log` takes it as it is.
@@ -68,7 +68,7 @@ class ExportedLog(ArrowResult):
 
     def __repr__(self) -> str:
         told = self.manifest
-        return f"ExportedLog({told.app}/{told.stage}: {told.rows:,} decisions, manifest {told.digest[:12]}…)"
+        return f"LedgerExport({told.app}/{told.stage}: {told.rows:,} decisions, manifest {told.digest[:12]}…)"
 
     def _repr_html_(self) -> str:
         told = self.manifest
@@ -90,7 +90,7 @@ def _short(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else str(value)
 
 
-def read_export(folder: str | Path) -> ExportedLog:
+def read_export(folder: str | Path) -> LedgerExport:
     """Export in a folder that `journey-bandit export` wrote, after every byte was compared with its manifest.
 
     Raises InvalidRequest for a folder without a manifest, and for a part that is missing, cut short, of other bytes
@@ -105,4 +105,4 @@ def read_export(folder: str | Path) -> ExportedLog:
         raise InvalidRequest(Problem("folder", f"{path} is not an export: it has no manifest", fix))
     schema = part_files.part_table(path).schema
     told = {key: text for key, text in (schema.metadata or {}).items() if key == KEY}  # units, but no mark of a part
-    return ExportedLog(path, manifest, schema.with_metadata(told or None))
+    return LedgerExport(path, manifest, schema.with_metadata(told or None))
