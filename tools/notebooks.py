@@ -1,5 +1,5 @@
-"""Notebooks of the documentation, run without a kernel: `python -m tools.notebooks` runs each of docs/notebooks and writes
-its outputs into it.
+"""Notebooks of the documentation, run without a kernel: `python -m tools.notebooks` runs those of docs/notebooks and
+writes their outputs into them.
 
 Cells run in order in one namespace, in a temporary folder. What a cell prints and the value of its last expression are
 its outputs, as a notebook shows them: HTML, PNG or text.

@@ -1,4 +1,4 @@
-"""Example ledger for notebooks: some weeks of a shop's cart, written as a service writes them, the same at every run."""
+"""Example ledger for notebooks: some weeks of a shop's cart, as a service writes them, the same at every run."""
 
 from pathlib import Path
 from uuid import UUID
