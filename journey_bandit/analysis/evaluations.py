@@ -29,6 +29,7 @@ from journey_bandit.evaluation.log_sources import PricedStage, RequestedPolicies
 from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
 _SETTINGS = EstimatorSettings()
+_OTHER = {NONE: "no nudge", "logged": "the logging policy"}
 _ESTIMATES = pa.schema(
     [
         ("policy", pa.string()),
@@ -105,12 +106,13 @@ class EvaluationResult(ArrowResult):
         from experiments.reports.figures import ForestBar, ForestPanel
 
         answered = [found for found in self.evaluated.found if found.estimates]
-        less = next((NONE for found in answered if NONE in found.contrasts), "logged")
+        less = _first_difference(answered)
         over = [ForestBar(f.policy, *_ends(f.contrasts[less])) for f in answered if less in f.contrasts]
         values = [ForestBar(f.policy, *_ends(next(iter(f.estimates.values())))) for f in answered]
-        other = "no nudge" if less == NONE else "the logging policy"
         unit = f"{self.unit} per decision, {100 * self.level:g} % intervals"
-        return figures.forest([ForestPanel(f"Over {other}", unit, over, True), ForestPanel("Value", unit, values)])
+        return figures.forest(
+            [ForestPanel(f"Over {_OTHER[less]}", unit, over, True), ForestPanel("Value", unit, values)]
+        )
 
     def __repr__(self) -> str:
         said = [f"{found.policy}: {_summary(found)}" for found in self.evaluated.found]
@@ -120,8 +122,17 @@ class EvaluationResult(ArrowResult):
         shown = self.evaluated.shown
         head = f"{shown.title}: {self.unit} per decision, {100 * self.level:g} % intervals"
         verdicts = {verdict.policy: verdict for verdict in self.evaluated.verdicts}
-        parts = [_policy_html(self, found, verdicts.get(found.policy)) for found in self.evaluated.found]
-        return result_html.page([result_html.heading(head), *parts])
+        found = self.evaluated.found
+        notes = dict.fromkeys(note for evaluation in found for note in evaluation.notes)
+        return result_html.page(
+            [
+                result_html.heading(head),
+                _overview(found),
+                *(_said_html(self, evaluation, verdicts.get(evaluation.policy)) for evaluation in found),
+                *(result_html.sentence(note, "note:") for note in notes),
+                *(result_html.details(f"{one.policy}: all estimates", _estimate_tables(self, one)) for one in found),
+            ]
+        )
 
 
 def evaluate_log(
@@ -272,25 +283,52 @@ def _summary(found: Evaluation) -> str:
     return f"{'FORCED ' if found.forced else ''}{less}{name} {value} {interval}"
 
 
-def _policy_html(result: EvaluationResult, found: Evaluation, verdict: PolicyVerdict | None) -> str:
-    gain, unit = result.evaluated.shown.gains.get(found.policy), f"{result.unit} per decision"
-    head = (unit, "interval", "sequence")
-    said = [result_html.heading(found.policy)]
-    if verdict is not None:
-        said.append(result_html.sentence(f"{'; '.join(verdict.verdict.reasons)}.", f"{verdict.verdict.decision}:"))
-    said += [result_html.sentence(f"{gain.sentence}.")] if gain else []
+def _overview(evaluations: Sequence[Evaluation]) -> str:
+    """Table of the policies that the log answers for: less no nudge first (or less the logging policy, where no nudge
+    was not compared with), then the value.
+    """
+    answered = [found for found in evaluations if found.estimates]
+    less = _first_difference(answered)
+    rows = [
+        (
+            f"{found.policy} (FORCED)" if found.forced else found.policy,
+            *(presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "–", "–")),
+            *presentation.cells(next(iter(found.estimates.values())))[:2],
+        )
+        for found in answered
+    ]
+    return result_html.table(("", f"over {_OTHER[less]}", "interval", "at any time", "value", "interval"), rows)
+
+
+def _first_difference(answered: Sequence[Evaluation]) -> str:
+    return next((NONE for found in answered if NONE in found.contrasts), "logged")
+
+
+def _said_html(result: EvaluationResult, found: Evaluation, verdict: PolicyVerdict | None) -> str:
+    """Verdict and money of a policy in sentences, or the reasons why the log cannot answer."""
+    said, gain = list[str](), result.evaluated.shown.gains.get(found.policy)
     for refusal in found.refused:
         text = f"{refusal.detail}. Needed: {refusal.needed}"
-        said.append(result_html.sentence(text, f"refused: {refusal.reason}:"))
+        said.append(result_html.sentence(text, f"{found.policy}: refused: {refusal.reason}:"))
     if found.forced:
-        said.append(result_html.sentence("the log cannot answer; the numbers below must not be relied on", "FORCED:"))
-    for first, title, estimates in (
-        ("less", "Less another policy", _differences(found)),
-        ("estimator", f"{found.n:,} rounds", {n: e for n, e in found.estimates.items() if not e.biased}),
-        ("estimator", "Biased by design: the interval includes the bias",
-         {n: e for n, e in found.estimates.items() if e.biased}),
-    ):  # fmt: skip
-        rows = [(name, *presentation.cells(one)) for name, one in estimates.items()]
-        said.append(result_html.table((first, *head), rows, title))
-    said += [result_html.sentence(note, "note:") for note in found.notes]
-    return "".join(said)
+        text = "the log cannot answer; the numbers must not be relied on"
+        said.append(result_html.sentence(text, f"{found.policy}: FORCED:"))
+    if verdict is not None and not found.refused:
+        reasons = f"{'; '.join(verdict.verdict.reasons)}."
+        said.append(result_html.sentence(reasons, f"{found.policy}: {verdict.verdict.decision}:"))
+    return "".join([*said, result_html.sentence(f"{gain.sentence}.") if gain else ""])
+
+
+def _estimate_tables(result: EvaluationResult, found: Evaluation) -> list[str]:
+    """Tables of all estimates of a policy; none where there are no estimates."""
+    head = (f"{result.unit} per decision", "interval", "sequence")
+    biased = {name: one for name, one in found.estimates.items() if one.biased}
+    sound = {name: one for name, one in found.estimates.items() if not one.biased}
+    return [
+        result_html.table((first, *head), [(name, *presentation.cells(one)) for name, one in estimates.items()], title)
+        for first, title, estimates in (
+            ("less", "Less another policy", _differences(found)),
+            ("estimator", f"{found.n:,} rounds", sound),
+            ("estimator", "Biased by design: the interval includes the bias", biased),
+        )
+    ]

@@ -34,5 +34,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
     return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def details(summary: str, parts: Iterable[str]) -> str:
+    """The parts behind a line that opens them, "" without any; closed at first."""
+    text = "".join(filter(None, parts))
+    return f"<details><summary>{escape(summary)}</summary>{text}</details>" if text else ""
+
+
 def _cell(place: int, text: str) -> str:
     return f"<td{'' if place else _LEFT}>{escape(text)}</td>"
