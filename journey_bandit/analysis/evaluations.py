@@ -289,15 +289,15 @@ def _overview(evaluations: Sequence[Evaluation]) -> str:
     """
     answered = [found for found in evaluations if found.estimates]
     less = _first_difference(answered)
-    rows = [
-        (
-            f"{found.policy} (FORCED)" if found.forced else found.policy,
-            *(presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "–", "–")),
-            *presentation.cells(next(iter(found.estimates.values())))[:2],
+    rows = list[tuple[str, ...]]()
+    for found in answered:
+        value, interval, always = (
+            presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "", "–")
         )
-        for found in answered
-    ]
-    return result_html.table(("", f"over {_OTHER[less]}", "interval", "at any time", "value", "interval"), rows)
+        absolute = presentation.cells(next(iter(found.estimates.values())))
+        name = f"{found.policy} (FORCED)" if found.forced else found.policy
+        rows.append((name, f"{value} {interval}", always, f"{absolute[0]} {absolute[1]}"))
+    return result_html.table(("", f"over {_OTHER[less]}", "at any time", "value"), rows)
 
 
 def _first_difference(answered: Sequence[Evaluation]) -> str:

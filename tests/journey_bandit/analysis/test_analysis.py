@@ -114,8 +114,15 @@ def polars_frame(table: Any) -> Any:
     return pytest.importorskip("polars").DataFrame(table)
 
 
+def duckdb_relation(table: Any) -> Any:
+    return pytest.importorskip("duckdb").from_arrow(table)
+
+
+LIBRARIES = [lambda t: t, lambda t: t.to_pandas(), polars_frame, duckdb_relation, CapsuleOnly]
+
+
 @pytest.mark.parametrize("named", [False, True], ids=["numbers", "names"])
-@pytest.mark.parametrize("made", [lambda t: t, lambda t: t.to_pandas(), polars_frame, CapsuleOnly])
+@pytest.mark.parametrize("made", LIBRARIES)
 def test_a_log_in_any_library_gives_what_its_file_gives(
     tmp_path: Path, made: Callable[[Any], Any], named: bool
 ) -> None:
@@ -150,7 +157,7 @@ def people(n: int = 400) -> Any:
     return pa.table({"variant": arm, "bought": bought, "spent": np.round(bought * rng.random(n) * 20, 2)})
 
 
-@pytest.mark.parametrize("made", [lambda t: t, lambda t: t.to_pandas(), polars_frame, CapsuleOnly])
+@pytest.mark.parametrize("made", LIBRARIES)
 def test_a_test_in_any_library_gives_what_its_file_gives(tmp_path: Path, made: Callable[[Any], Any]) -> None:
     csv.write_csv(people(), tmp_path / "t.csv")
     words = ("--arm", "variant", "--outcome", "bought", "--outcome", "spent", "--control", "a", "--shares", "a=.5,b=.5")
@@ -246,6 +253,7 @@ def test_pages_are_escaped_and_have_no_script(exported: Path) -> None:
     for page in (log._repr_html_(), test._repr_html_(), analysis.read_export(exported)._repr_html_()):
         assert "<script" not in page
         assert "<table>" in page
+    assert log._repr_html_().index("over the logging policy") < log._repr_html_().index("value</th>")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in log._repr_html_()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in test._repr_html_()
 
