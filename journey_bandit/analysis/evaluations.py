@@ -291,12 +291,10 @@ def _overview(evaluations: Sequence[Evaluation]) -> str:
     less = _first_difference(answered)
     rows = list[tuple[str, ...]]()
     for found in answered:
-        value, interval, always = (
-            presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "", "–")
-        )
-        absolute = presentation.cells(next(iter(found.estimates.values())))
+        over = presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "", "–")
+        value = presentation.cells(next(iter(found.estimates.values())))
         name = f"{found.policy} (FORCED)" if found.forced else found.policy
-        rows.append((name, f"{value} {interval}", always, f"{absolute[0]} {absolute[1]}"))
+        rows.append((name, f"{over[0]} {over[1]}", over[2], f"{value[0]} {value[1]}"))
     return result_html.table(("", f"over {_OTHER[less]}", "at any time", "value"), rows)
 
 
