@@ -67,15 +67,15 @@ def as_parquet(table: ArrowStream) -> Iterator[Path]:
 
 @contextmanager
 def as_text(table: ArrowStream) -> Iterator[Path]:
-    """Comma-separated file of a table, there until the context ends; null and NaN are empty cells, the first row of the
-    table is line 2. Raises InvalidRequest as `as_parquet`.
+    """Comma-separated file of a table, there until the context ends; null is an empty cell, the first row is
+    line 2. Raises InvalidRequest as `as_parquet`.
     """
     with _temporary("table.csv") as path:
         reader = _reader(table)
         schema = _plain(reader.schema)
         with csv.CSVWriter(path, schema) as writer:
             for batch in reader:
-                writer.write_table(_without_nan(pa.Table.from_batches([batch]).cast(schema)))
+                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
         yield path
 
 
@@ -112,16 +112,6 @@ def _plain_type(kind: Any) -> Any:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
     return pa.large_string() if pa.types.is_string_view(kind) else kind
-
-
-def _without_nan(table: Any) -> Any:
-    columns = [
-        pa.chunked_array([pa.array(chunk.to_numpy(zero_copy_only=False), from_pandas=True) for chunk in column.chunks])
-        if pa.types.is_floating(column.type)
-        else column
-        for column in table.columns
-    ]
-    return pa.table(columns, schema=table.schema)
 
 
 @contextmanager

@@ -170,11 +170,24 @@ def test_a_test_in_any_library_gives_what_its_file_gives(tmp_path: Path, made: C
     assert [one["name"] for one in printed["outcomes"]] == ["bought", "spent", "net"]
 
 
-def test_missing_numbers_of_a_frame_are_empty_cells() -> None:
-    table = people().to_pandas().assign(spent=lambda frame: frame.spent.where(frame.index != 7))
-    found = analysis.evaluate_table(table, arm="variant", outcomes=["spent"], control="a")
-    (refusal,) = found.refused
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_null_and_nan_are_missing(nothing: float | None) -> None:
+    spent = [nothing if i == 7 else 1.0 for i in range(400)]
+    table = people().set_column(2, "spent", pa.array(spent, pa.float64()))
+    (refusal,) = analysis.evaluate_table(table, arm="variant", outcomes=["spent"], control="a").refused
     assert (refusal.reason, refusal.detail) == ("missing", "spent has no value in 1 row of the table: line 9")
+
+
+def test_arms_of_a_test_may_be_categories() -> None:
+    frame = people().to_pandas().astype({"variant": "category"})
+    one, two = (analysis.evaluate_table(t, arm="variant", outcomes=["bought"], control="a") for t in (frame, people()))
+    assert one.as_dict() == two.as_dict()
+
+
+def test_no_nudge_comes_first_whatever_else_was_asked_for(ledger: Path) -> None:
+    found = analysis.evaluate_ledger(ledger, "cart", ["uniform"], ["fixed:reminder"], force=True)
+    assert next(iter(found["uniform"].contrasts)) != "none"
+    assert found.to_arrow().to_pylist()[0]["name"] == "none"
 
 
 def test_a_simulation_gives_what_the_command_prints(tmp_path: Path) -> None:
