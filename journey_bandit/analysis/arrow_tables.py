@@ -104,13 +104,11 @@ def _reader(table: ArrowStream) -> Any:
 
 
 def _plain(schema: Any) -> Any:
-    """The schema with values in place of codes (categories), and texts as every reader knows them."""
+    """The schema with texts as every writer of files knows them."""
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema], schema.metadata)
 
 
 def _plain_type(kind: Any) -> Any:
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
     return pa.large_string() if pa.types.is_string_view(kind) else kind
 
 
