@@ -29,6 +29,7 @@ extensions = [
     "http_reference",
     "catalogue_reference",
     "scenario_reference",
+    "notebook_pages",
 ]
 exclude_patterns = ["_*", "**/.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]

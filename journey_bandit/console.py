@@ -8,20 +8,18 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot, pack
 from journey_bandit.mlflow_server import QUIET
+from journey_bandit.progress import progress
 from simulations.datasets import hillstrom
 from simulations.live import driver, replay
 from simulations.live.client import ServiceClient
@@ -214,17 +212,6 @@ def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
 
     logged = tracking.write(uri, report, pack(snapshot), {"package": version("journey-bandit"), **git()})
     return tracking.link(uri, logged)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Progress bar on standard error, as a context manager: call what it gives with the number of
-    further steps done.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda step: bar.update(task, advance=step)
 
 
 def alarms_of(client: ServiceClient, stage: str) -> tuple[str, ...]:

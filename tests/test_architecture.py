@@ -100,6 +100,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "journey_bandit.exports": {"journey_bandit.workflows"},
     "journey_bandit.registry": {"journey_bandit.workflows", "journey_bandit.service"},
     "journey_bandit.simulation": {"journey_bandit.workflows"},
+    "journey_bandit.analysis": {"journey_bandit.workflows", "journey_bandit.evaluation", "journey_bandit.simulation"},
     "journey_bandit.demos": set(),
     "journey_bandit.testing": set(),
 }

@@ -25,6 +25,7 @@ from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -70,7 +71,7 @@ def test_commands_named_in_the_text_exist(word: str) -> None:
     assert group.get_command(click.Context(group), word.split(maxsplit=1)[0]) is not None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
@@ -207,6 +208,11 @@ def test_the_scenario_reference_has_every_field_with_its_unit(monkeypatch: pytes
     assert "| `season` | number | logits | `0` |" in text
 
 
+def suffix(page: Path) -> str:
+    """Suffix of a page of the site: of a notebook in its folder, of Markdown elsewhere."""
+    return "ipynb" if page.parent.name == "notebooks" else "md"
+
+
 def test_every_page_is_in_a_table_of_contents() -> None:
     """As the site demands, which is built apart."""
     docs = ROOT / "docs"
@@ -216,8 +222,10 @@ def test_every_page_is_in_a_table_of_contents() -> None:
             r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
         ):
             lines = re.findall(r"^\w[\w/.-]*$", table, re.MULTILINE)
-            named |= {(page.parent / f"{line.removesuffix('.md')}.md").resolve() for line in lines}
+            found = [(page.parent / line.removesuffix(".md")).resolve() for line in lines]
+            named |= {one.with_name(f"{one.name}.{suffix(one)}") for one in found}
     pages = {page.resolve() for page in docs.rglob("*.md") if page.parent.name != "_inventories"}
+    pages |= {page.resolve() for page in docs.rglob("*.ipynb")}
     pages.remove((docs / "index.md").resolve())
     assert sorted(pages - named) == []
     assert all(page.is_file() for page in named)

@@ -1,10 +1,11 @@
-"""Figures of a comparison of simulated policies and of a sensitivity sweep, as SVG or PNG files. The same numbers give
-the same bytes.
+"""Figures of a comparison of simulated policies, of a sensitivity sweep and of estimates with intervals, as SVG or PNG
+files or below a notebook's cell. The same numbers give the same bytes.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +19,71 @@ from experiments.reports.simulation_report import ComparisonSubject, PolicyResul
 
 _ARMS = ("#7b858e", "#1b6ca8", "#d1495b", "#2a9d5c", "#c77d0a", "#6b4fa0", "#0f8b8d", "#b5479b", "#7a5c3e")
 _BETTER, _WORSE = "#1b6ca8", "#d1495b"
+
+
+class InlineFigure(Figure):
+    """Figure of matplotlib that notebooks draw below a cell, without `%matplotlib` and without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        made = io.BytesIO()
+        self.savefig(made, format="png", dpi=100, metadata={"Software": None})
+        return made.getvalue()
+
+
+class ForestBar(NamedTuple):
+    """One line of a forest plot: a value with its interval at this n, and the confidence sequence's, which holds at
+    every n, where there is one. In the unit of its panel.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float]
+    sequence: tuple[float, float] | None = None
+
+
+class ForestPanel(NamedTuple):
+    """One panel of a forest plot: title, unit of the values, and its lines from top to bottom. `difference`: 0 means
+    that nothing differs, and has a line.
+    """
+
+    title: str
+    unit: str
+    bars: Sequence[ForestBar]
+    difference: bool = False
+
+
+def forest(panels: Sequence[ForestPanel]) -> InlineFigure:
+    """Forest plot: panels side by side, in each a line for each estimate with its intervals. Numbers that are not
+    finite leave a gap.
+    """
+    rows = max((len(panel.bars) for panel in panels), default=1)
+    figure = InlineFigure(figsize=(5.2 * len(panels), 1.7 + 0.45 * rows), layout="constrained")
+    known = colours(bar.name for panel in panels for bar in panel.bars)
+    for place, panel in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        if panel.difference:
+            axes.axvline(0.0, color=NONE, linewidth=1.0, linestyle="--")
+        for row, bar in enumerate(panel.bars):
+            colour = known[bar.name]
+            if bar.sequence is not None:
+                axes.plot(bar.sequence, (row, row), color=colour, linewidth=1.0, alpha=0.7)
+            axes.plot(bar.interval, (row, row), color=colour, linewidth=4.0, alpha=0.55, solid_capstyle="butt")
+            axes.plot([bar.value], [row], color=colour, marker="o", markersize=5)
+        axes.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
+        axes.set_ylim(max(len(panel.bars), 1) - 0.5, -0.5)
+        axes.margins(x=0.08)
+        _labelled(axes, panel.title, panel.unit, "")
+    return figure
+
+
+def over_and_absolute(run: ComparisonSubject, played: Sequence[PolicyResult], baseline: PolicyResult) -> InlineFigure:
+    """Figure of a comparison for notebooks: net value over no nudge of a user, day by day with its band over seeds,
+    beside it the net value itself.
+    """
+    over = [over_no_nudge(p, baseline) for p in played if p is not baseline]
+    value = [band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played]
+    unit = f"{run.currency} a user, cumulative"
+    return _lines([("Net value over no nudge", unit, over), ("Net value", unit, value)], named=2)
 
 
 def comparison(
@@ -81,8 +147,9 @@ def _percent(name: str, values: np.ndarray) -> ReportSeries:
     return made._replace(low=np.clip(made.low, 0.0, 100.0), high=np.clip(made.high, 0.0, 100.0))
 
 
-def _lines(panels: list[tuple[str, str, list[ReportSeries]]]) -> Figure:
-    figure = Figure(figsize=(5.6 * len(panels), 4.2), layout="constrained")
+def _lines(panels: list[tuple[str, str, list[ReportSeries]]], named: int = 1) -> InlineFigure:
+    """Lines with their bands, one panel beside the other. `named`: the panel, from 1, whose lines the legend names."""
+    figure = InlineFigure(figsize=(5.6 * len(panels), 4.2), layout="constrained")
     for place, (title, unit, lines) in enumerate(panels, 1):
         axes, known = figure.add_subplot(1, len(panels), place), colours(line.name for line in lines)
         for line in lines:
@@ -93,7 +160,7 @@ def _lines(panels: list[tuple[str, str, list[ReportSeries]]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.08)
         _labelled(axes, title, "day", unit)
-        if place == 1:
+        if place == named:
             figure.legend(*axes.get_legend_handles_labels(), **_BELOW)
     return figure
 

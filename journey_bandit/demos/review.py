@@ -22,6 +22,7 @@ from api.server import free_port
 from api.stores import open_store
 from bandit.errors import LedgerError, RemoteError
 from journey_bandit import console, mlflow_server, processes
+from journey_bandit.progress import progress
 from simulations import scenario
 from simulations.live import driver
 from simulations.live.client import ServiceClient
@@ -39,7 +40,7 @@ class ReviewHistory:
     def people(self, n: int) -> None:
         """Let `n` new simulated people pass through the stage `cart`, with their outcomes reported to the service."""
         world = scenario.load(_APP)
-        with ServiceClient(self.url) as client, console.progress("people in the cart", n) as advance:
+        with ServiceClient(self.url) as client, progress("people in the cart", n) as advance:
             spec = client.snapshot(_STAGE).stage_spec
             done = driver.drive(client, world, spec, seed=self._seed, users=n, progress=advance)
         self._seed += 1

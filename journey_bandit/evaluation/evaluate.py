@@ -2,24 +2,105 @@
 made.
 """
 
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import click
 
 from api.catalogue_files import read_catalogue
-from experiments.data.rounds import RewardRange
+from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.inference.intervals import LEVEL
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.estimators import EstimatorSettings
-from experiments.ope.evaluate import Evaluation
+from experiments.ope.evaluate import Evaluation, PartRunner
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
 from journey_bandit.evaluation.experiment import events, table
 from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies
+from journey_bandit.evaluation.presentation import DisplayOptions
 from journey_bandit.evaluation.public_data import hillstrom, open_bandit
+from journey_bandit.progress import Advance, progress
 from journey_bandit.workflows import verdicts
+from journey_bandit.workflows.verdicts import PolicyVerdict
 from simulations.offline.parallel import Backend
+
+T = TypeVar("T")
+
+
+class EvaluationOptions(NamedTuple):
+    """Options of an evaluation, whatever the log: the thresholds of estimators, with SLOPE's beside them or not
+    (`slope`), with confidence sequences or not, `prefix` and `force` as in `EvaluationConfig`, the `level` of intervals
+    in (0, 1), and how many workers read the log, and where.
+    """
+
+    knobs: EstimatorSettings = EstimatorSettings()
+    slope: bool = False
+    sequence: bool = True
+    prefix: bool = False
+    force: bool = False
+    level: float = LEVEL
+    workers: int = 1
+    backend: Backend = "processes"
+    address: str | None = None
+
+
+class EvaluatedLog(NamedTuple):
+    """Evaluation of a log, complete: what was asked, an evaluation of each policy, in the order of the policies, and
+    on a ledger their verdicts; `shown` has titles and units. Command and notebooks show the same one.
+    """
+
+    shown: DisplayOptions
+    ask: EvaluationConfig
+    found: list[Evaluation]
+    verdicts: list[PolicyVerdict]
+
+
+def evaluated(log: EvaluationLog, options: EvaluationOptions) -> EvaluatedLog:
+    """Evaluation of the log's policies, behind a progress bar. What the log cannot answer is refused in the result.
+    Raises InvalidRequest for rows or policies that cannot be used.
+    """
+    ask = EvaluationConfig(
+        log.targets,
+        log.against,
+        options.knobs,
+        log.rewards,
+        log.worth,
+        options.slope,
+        force=options.force,
+        prefix=options.prefix,
+    )
+    ask = ask._replace(follow=options.sequence, heaviest=log.heaviest)
+    ask = verdicts.with_no_nudge(ask) if log.ledger else ask
+    run = workers.on(options.backend, options.workers, options.address)
+    alone = options.workers == 1 and options.address is None
+    with progress(f"{log.title}: {'decisions' if alone else 'parts'} read") as advance:
+        sources = [partial(_counted, source, advance) for source in log.sources] if alone else log.sources
+        found = core.evaluate(sources, ask, options.level, run if alone else _counted_parts(run, advance))
+        found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
+        if log.emptied:
+            found = [_emptied(evaluation, log.emptied) for evaluation in found]
+        judged = verdicts.judged(log.ledger, ask, found, options.level) if log.ledger else []
+    gains = {verdict.policy: verdict.gain for verdict in judged if verdict.gain is not None}
+    shown = DisplayOptions(log.title, log.unit, options.level, arms=log.arms, gains=gains, manifest=log.manifest)
+    return EvaluatedLog(shown, ask, found, judged)
+
+
+def _counted(source: Source, advance: Advance) -> Iterator[LoggedRounds]:
+    for chunk in source():
+        yield chunk
+        advance(len(chunk.reward))
+
+
+def _counted_parts(run: PartRunner, advance: Advance) -> PartRunner:
+    def counted(tasks: Sequence[Callable[[], T]], /) -> Generator[T, None, None]:
+        for result in run(tasks):
+            advance(1)
+            yield result
+
+    return counted
 
 
 @click.group(invoke_without_command=True)
@@ -66,30 +147,19 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     if (file is None) == (ledger is None):
         raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: table, events, obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
-    knobs = EstimatorSettings(given["clip"], given["tau"], given["shrink"])
-    ask = EvaluationConfig(
-        log.targets,
-        log.against,
-        knobs,
-        log.rewards,
-        log.worth,
-        given["slope"],
-        force=given["force"],
+    options = EvaluationOptions(
+        EstimatorSettings(given["clip"], given["tau"], given["shrink"]),
+        slope=given["slope"],
+        sequence=not given["no_sequence"],
         prefix=given["prefix"],
+        force=given["force"],
+        level=given["level"],
+        workers=given["workers"],
+        backend=given["backend"],
+        address=given["address"],
     )
-    ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
-    ask = verdicts.with_no_nudge(ask) if log.ledger else ask
-    run = workers.on(given["backend"], given["workers"], given["address"])
-    found = core.evaluate(log.sources, ask, given["level"], run)
-    found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
-    if log.emptied:
-        found = [_emptied(evaluation, log.emptied) for evaluation in found]
-    judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
-    gains = {verdict.policy: verdict.gain for verdict in judged if verdict.gain is not None}
-    shown = presentation.DisplayOptions(
-        log.title, log.unit, given["level"], given["as_json"], log.arms, gains, log.manifest
-    )
-    presentation.finish(shown, found, ask, judged)
+    done = evaluated(log, options)
+    presentation.finish(done.shown._replace(as_json=given["as_json"]), done.found, done.ask, done.verdicts)
 
 
 def _emptied(evaluation: Evaluation, why: str) -> Evaluation:

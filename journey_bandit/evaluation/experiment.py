@@ -94,7 +94,7 @@ def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
 
 def _finish(name: str, found: ExperimentResult, *, as_json: bool) -> None:
     if as_json:
-        presentation.write({"file": name, **_body(found)})
+        presentation.write({"file": name, **experiment_json(found)})
     else:
         _show(name, found)
     if found.refused and not found.forced:
@@ -128,7 +128,8 @@ def _range(text: str) -> tuple[float, float]:
     return _number("range", low), _number("range", high)
 
 
-def _body(found: ExperimentResult) -> dict[str, Any]:
+def experiment_json(found: ExperimentResult) -> dict[str, Any]:
+    """The JSON object of a test, without the name of its file."""
     outcomes = [
         {
             **outcome._asdict(),

@@ -21,10 +21,12 @@ from journey_bandit.workflows.ledger_log import LedgerLog
 
 
 class RequestedPolicies(NamedTuple):
-    """Names of policies as given on the command line: those to evaluate, and those `against` which to contrast them."""
+    """Names of policies as given on the command line, or in Python the policies themselves: those to evaluate, and
+    those `against` which to contrast them.
+    """
 
-    policies: Sequence[str]
-    against: Sequence[str]
+    policies: Sequence[str | EvaluationPolicy]
+    against: Sequence[str | EvaluationPolicy]
 
 
 class EvaluationLog(NamedTuple):

@@ -16,13 +16,15 @@ from experiments.ope.evaluation_policies import (
 FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snapshot"
 
 
-def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:
-    """Evaluation policy of a name over `arms`, and its snapshot if the name is one. Raises InvalidRequest, which lists
-    what a name may be, and SnapshotError as `read`.
+def target(name: str | EvaluationPolicy, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:
+    """Evaluation policy of a name over `arms`, and its snapshot if the name is one; an evaluation policy is its own.
+    Raises InvalidRequest, which lists what a name may be, and SnapshotError as `read`.
 
     log: what the log's own columns pi_e say. logged: the policy that made it. uniform: every eligible nudge alike.
     none: no nudge. fixed:ARM: that one wherever it is eligible, no nudge elsewhere.
     """
+    if isinstance(name, EvaluationPolicy):
+        return name, None
     simple = {"log": None, "logged": LoggedProbabilities(), "uniform": UniformChoice(), "none": FixedArm(0)}
     if name in simple:
         return EvaluationPolicy(name, simple[name]), None

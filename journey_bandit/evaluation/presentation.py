@@ -64,11 +64,7 @@ def display(
     a program.
     """
     if shown.as_json:
-        judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
-        money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
-        more: dict[str, Any] = {"verdicts": judged} if judged else {}
-        more |= {"manifest": shown.manifest} if shown.manifest else {}
-        write({**({"money": money} if money else {}), **report(found, ask, shown.level), **more})
+        write(evaluations_json(shown, found, ask, verdicts))
     else:
         console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
         for evaluation in found:
@@ -78,6 +74,19 @@ def display(
         if shown.manifest:
             console.out.print(f"of the export whose manifest is {shown.manifest}", soft_wrap=True)
         console.out.print(f"digest {report(found, ask, shown.level)['digest']}", soft_wrap=True)
+
+
+def evaluations_json(
+    shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
+) -> dict[str, Any]:
+    """The JSON object of the evaluations of one log: money and verdicts where there are some, beside what
+    `experiments.ope.evaluate.report` says.
+    """
+    judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
+    money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
+    more: dict[str, Any] = {"verdicts": judged} if judged else {}
+    more |= {"manifest": shown.manifest} if shown.manifest else {}
+    return {**({"money": money} if money else {}), **report(found, ask, shown.level), **more}
 
 
 def leave(found: list[Evaluation], ask: EvaluationConfig) -> None:

@@ -16,6 +16,7 @@ from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.part_files import PartManifest
 from experiments.data.part_writer import PartWriter
 from journey_bandit.exports import export_columns, export_continued
+from journey_bandit.progress import Advance, progress
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
@@ -57,7 +58,9 @@ def export(
         position = writer.told.position
         assert position is not None  # noqa: S101 - it was just read
         log = log._replace(until=position.decision, settled=position.settlement)
-        _write(writer, log._replace(after=writer.parts[-1].last if writer.parts else 0), split=go_on)
+        rest = log._replace(after=writer.parts[-1].last if writer.parts else 0)
+        with progress(f"{log.app}/{stage}: decisions written") as advance:
+            _write(writer, rest, advance, split=go_on)
         if not writer.rows:
             raise InvalidRequest(Problem("stage", f"{stage!r} has no decisions that count", "wait for some"))
     new = f", {writer.written:,} of them written now" if go_on else ""
@@ -67,7 +70,7 @@ def export(
         click.echo(f"note: {note}", err=True)
 
 
-def _write(writer: PartWriter, log: LedgerLog, *, split: bool) -> None:
+def _write(writer: PartWriter, log: LedgerLog, advance: Advance, *, split: bool) -> None:
     """Write the log's decisions. `split`: a part ends before the first whose reward is not known, so that what is
     before it stays when the export is continued.
     """
@@ -79,6 +82,7 @@ def _write(writer: PartWriter, log: LedgerLog, *, split: bool) -> None:
             writer.end_part()
             table, split = table.slice(int(np.argmax(unknown))), False
         writer.write(table)
+        advance(len(rounds.reward))
 
 
 def _begun(to: Path, log: LedgerLog, facts: LogMetadata, *, go_on: bool) -> PartManifest:

@@ -13,6 +13,7 @@ from rich.table import Table
 from bandit.arrays import Array
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import console
+from journey_bandit.progress import progress
 from simulations.datasets import classification
 from simulations.live.client import ServiceClient
 
@@ -88,7 +89,7 @@ def _classify(
         raise InvalidRequest(Problem("floor", "the floors of all classes reach 1", f"below {1 / len(table.classes):g}"))
     policy = classification.policy_named(name, len(table.classes), _pairs(settings))
     wrong = []
-    with console.progress(f"{name}: {file.name}", seeds) as advance:
+    with progress(f"{name}: {file.name}", seeds) as advance:
         for s in range(seed, seed + seeds):
             wrong.append(classification.play(policy, table, rounds=rounds, seed=s, batch=batch, floor=floor))
             advance(1)

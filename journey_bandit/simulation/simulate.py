@@ -13,11 +13,11 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.learning.loss_statement import statement
 from journey_bandit import console
 from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulated_app, simulation_plan
+from journey_bandit.simulation.policy_comparison import PolicyComparison, StageComparison, compared, comparison_json
 from simulations import scenario
 from simulations.live.client import ServiceClient
-from simulations.offline.paired import BASELINE, paired
+from simulations.offline.paired import paired
 from simulations.offline.parallel import Backend
-from simulations.offline.runner import CellOutcome
 from simulations.scenario import Scenario
 from simulations.twin import ranking
 
@@ -214,79 +214,59 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     from experiments.reports import simulation_report
     from journey_bandit.simulation import loss_accounts
 
-    app = plan.scenario.app
-    done, files = simulation_plan.play(plan, plan.cells()), list[Path]()
-    answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
-    if plan.journey:
-        answer = {"all_stages": harm.all_stages(done)} | answer
+    made, files, runs = compared(plan), list[Path](), list[str]()
+    if plan.journey and not as_json:
+        console.show_table(harm.totals(made.done, plan.scenario.app, plan.currency))
+    for stage, one in made.stages.items():
         if not as_json:
-            console.show_table(harm.totals(done, app, plan.currency))
-    for stage in simulation_plan.stages(done):
-        everyone = simulation_plan.played(plan, done, stage)
-        baseline = next(p for p in everyone if p.policy == BASELINE)
-        about = simulation_plan.about(plan, stage)
-        answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
-        if not as_json:
-            console.show_table(simulation_report.table(about, everyone, baseline))
-        if losses := loss_accounts.at(plan, done, stage):
-            answer.setdefault("loss", {})[stage] = loss_accounts.as_json(losses)
-            if not as_json:
-                console.show_table(loss_accounts.table(stage, losses, about.currency))
-        drawn = _drawn(plan, stage, everyone)
-        files = [*files, *drawn]
+            console.show_table(simulation_report.table(one.about, one.everyone, one.baseline))
+            if one.losses:
+                console.show_table(loss_accounts.table(stage, one.losses, plan.currency))
+        files += _drawn(plan, stage, one)
         if uri:
-            answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
-    answer |= _prices(plan, done, as_json=as_json)
-    _finish(plan, done, answer, files, as_json=as_json)
+            runs += simulation_plan.log(uri, plan, stage, one.everyone)
+    if not as_json:
+        _show_prices(made)
+    _finish(made, runs, files, as_json=as_json)
 
 
-def _finish(
-    plan: simulation_plan.SimulationPlan,
-    done: list[CellOutcome],
-    answer: dict[str, Any],
-    files: list[Path],
-    *,
-    as_json: bool,
-) -> None:
+def _finish(made: PolicyComparison, runs: list[str], files: list[Path], *, as_json: bool) -> None:
     """Say which files there are; as JSON, print the whole answer."""
-    answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
+    answer, reports = comparison_json(made), [str(file) for file in files if file.suffix == ".html"]
+    answer |= {"runs": runs} if runs else {}
     answer["figures"] = [str(file) for file in files if file.suffix == ".png"]
-    if written := simulation_plan.logs(plan, done):
+    if written := simulation_plan.logs(made.plan, made.done):
         answer["logs"] = written
-    answer["reports"] = [str(file) for file in files if file.suffix == ".html"]
+    answer["reports"] = reports
     if as_json:
         console.out.print_json(msgspec.json.encode(answer).decode())
         return
-    for name, file in simulation_plan.logs(plan, done).items():
+    for name, file in written.items():
         console.out.print(f"Log of {name}: {file}", soft_wrap=True)
     if files:
-        console.out.print(f"Report and figures: {', '.join(answer['reports'])}", soft_wrap=True)
+        console.out.print(f"Report and figures: {', '.join(reports)}", soft_wrap=True)
 
 
-def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
-    """Learned prices and the audit by the holdout, shown, and as JSON; empty where there are none."""
-    found = {stage: price.as_json(done, stage) for stage in simulation_plan.stages(done)}
-    found = {stage: prices for stage, prices in found.items() if prices}
-    audits = price.audits(done)
-    if not as_json:
-        for stage in found:
-            console.show_table(price.table(done, plan.declared, stage))
-        if audits:
-            console.show_table(price.audit_table(audits, plan.scenario.app, plan.currency))
-    return ({"prices": found} if found else {}) | ({"holdout": msgspec.to_builtins(audits)} if audits else {})
+def _show_prices(made: PolicyComparison) -> None:
+    """Show the learned prices and the audit by the holdout, where there are some."""
+    for stage, one in made.stages.items():
+        if one.prices:
+            console.show_table(price.table(made.done, made.plan.declared, stage))
+    if made.audits:
+        console.show_table(price.audit_table(made.audits, made.plan.scenario.app, made.plan.currency))
 
 
-def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]) -> list[Path]:
+def _drawn(plan: simulation_plan.SimulationPlan, stage: str, one: StageComparison) -> list[Path]:
     """The files of the report and the figures of a stage; none without matplotlib."""
     try:
         from experiments.reports import figures, html_report, simulation_report
     except ImportError:
         console.errors.print("no figures: pip install 'journey-bandit[experiments]'")
         return []
-    baseline = next(p for p in everyone if p.policy == BASELINE)
-    about, folder = simulation_plan.about(plan, stage), plan.folder / stage
-    drawn = figures.comparison(about, everyone, baseline, folder)
-    page = html_report.render(simulation_report.study(about, everyone, baseline, {"scenario": plan.scenario.app}))
+    folder = plan.folder / stage
+    drawn = figures.comparison(one.about, one.everyone, one.baseline, folder)
+    facts = {"scenario": plan.scenario.app}
+    page = html_report.render(simulation_report.study(one.about, one.everyone, one.baseline, facts))
     (folder / "report.html").write_text(page, encoding="utf-8")
     return [folder / "report.html", *drawn]
 
@@ -312,10 +292,12 @@ def planned(
     environment: str | None = None,
     stage: str | None = None,
     one_world: bool = False,
+    command: str = "",
     **_: Any,
 ) -> simulation_plan.SimulationPlan:
     """Simulation plan that the options say. Raises InvalidRequest for options that do not go together. `seed` is the
-    first of `seeds` seeds. `one_world`: leave the draws of a twin alone.
+    first of `seeds` seeds. `one_world`: leave the draws of a twin alone. `command`: what makes the run again, "" for
+    the command line of this process.
     """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
@@ -345,7 +327,7 @@ def planned(
         address=address,
         out=out,
         logs=logs,
-        command=shlex.join(["journey-bandit", *sys.argv[1:]]),
+        command=command or shlex.join(["journey-bandit", *sys.argv[1:]]),
         holdout=holdout,
     )
 

@@ -15,6 +15,7 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.model import Catalogue
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
+from journey_bandit.progress import progress
 from simulations.offline import runner, study
 from simulations.offline.log_files import path
 from simulations.offline.paired import BASELINE
@@ -94,7 +95,7 @@ def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutc
     """Outcomes of the cells, in their order: run what is not finished yet, behind a progress bar; take the rest from
     `out`.
     """
-    with console.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
+    with progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
         return study.study(
             cells,
             plan.out,
@@ -114,7 +115,7 @@ def events(plan: SimulationPlan, file: Path) -> None:
     feed = SegmentFeed(plan.declared, plan.scenario, f"{plan.scenario.app}-{cell.seed}")
     sink = EventFile(feed, file)
     try:
-        with console.progress(f"{plan.scenario.app}: days", plan.days) as advance:
+        with progress(f"{plan.scenario.app}: days", plan.days) as advance:
             runner.run(cell, sink, lambda _: advance(1))
     finally:
         sink.close()
