@@ -78,17 +78,17 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
         prefix=given["prefix"],
     )
     ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
-    ask = verdicts.with_no_nudge(ask) if log.ledger else ask
+    ask = verdicts.with_no_nudge(ask) if log.prices is not None else ask
     run = workers.on(given["backend"], given["workers"], given["address"])
     found = core.evaluate(log.sources, ask, given["level"], run)
     found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
     if log.emptied:
         found = [_emptied(evaluation, log.emptied) for evaluation in found]
-    judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
-    gains = {verdict.policy: verdict.gain for verdict in judged if verdict.gain is not None}
-    shown = presentation.DisplayOptions(
-        log.title, log.unit, given["level"], given["as_json"], log.arms, gains, log.manifest
-    )
+    level, money = given["level"], None
+    if log.prices is not None:
+        money = verdicts.net_gains(log.sources, ask, found, log.prices, log.currency, level, run)
+    judged = verdicts.judged(log.ledger, ask, found, level, money=money) if log.ledger else []
+    shown = presentation.DisplayOptions(log.title, log.unit, level, given["as_json"], log.arms, money, log.manifest)
     presentation.finish(shown, found, ask, judged)
 
 
