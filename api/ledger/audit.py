@@ -235,7 +235,8 @@ def salt_of(store: Store, salt: str | None) -> bytes:
     """
     given = salt or store.meta().get("salt")
     if given is None or salt_digest(given) != store.meta().get("salt_digest"):
-        raise LedgerMismatch("this ledger was written with a salt of its own: set JOURNEY_BANDIT_SALT to it")
+        wrong = "the salt is not the one of this ledger" if salt else "this ledger was written with a salt of its own"
+        raise LedgerMismatch(f"{wrong}: give the service's with --salt, or set JOURNEY_BANDIT_SALT to it")
     return hashlib.sha256(given.encode()).digest()
 
 

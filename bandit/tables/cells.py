@@ -116,31 +116,58 @@ def instant(cell: str) -> int | None:
     return at + (minutes if zone.startswith("-") else -minutes) * _MINUTE
 
 
+class GroupedNumbers(NamedTuple):
+    """Cells of a `column` like `1.719` that are read as thousands because `mark` is the decimal mark of others, though
+    none of the column shows beyond doubt that it groups thousands: the index of the first `row`, and how many `cells`.
+    """
+
+    column: int
+    row: int
+    cells: int
+    mark: str
+
+
 class DecimalMarks(NamedTuple):
-    """Decimal mark of each column, and in `guessed` the indices of columns with commas where nothing in the file tells
-    it.
+    """Decimal mark of each column; in `guessed` the indices of columns with commas where nothing in the file tells it;
+    in `grouped` the cells that are taken for thousands because others have the other mark.
     """
 
     marks: tuple[str, ...]
     guessed: tuple[int, ...] = ()
+    grouped: tuple[GroupedNumbers, ...] = ()
 
 
 def marks_of(rows: Iterable[Sequence[str]], width: int, separator: str) -> DecimalMarks:
     """Decimal marks of `width` columns: what most of a column's cells that can be read in one way only tell, else what
     those of all columns tell. Where nothing tells, a comma is decimal unless commas separate the cells.
     """
-    told, unsure = ([{".": 0, ",": 0} for _ in range(width)] for _ in range(2))
-    for cells in rows:
+    told, unsure, first = ([{".": 0, ",": 0} for _ in range(width)] for _ in range(3))
+    groups = [False] * width
+    for i, cells in enumerate(rows):
         for j, cell in enumerate(cells):
             if said := evidence(cell):
                 told[j][said] += 1
+                groups[j] = groups[j] or _groups(cell)
             elif ambiguous(cell):
-                unsure[j]["," if "," in cell else "."] += 1
+                sign = "," if "," in cell else "."
+                first[j][sign] = first[j][sign] if unsure[j][sign] else i
+                unsure[j][sign] += 1
     points, commas = (sum(found[mark] for found in told) for mark in ".,")
     whole = "," if commas > points else "." if points else ""
     marks = tuple(_mark(found, open_, whole, separator) for found, open_ in zip(told, unsure, strict=True))
     silent = [j for j in range(width) if unsure[j][","] and not whole and told[j]["."] == told[j][","]]
-    return DecimalMarks(marks, tuple(silent))
+    other = [{",": ".", ".": ","}[mark] for mark in marks]
+    grouped = [
+        GroupedNumbers(j, first[j][other[j]], unsure[j][other[j]], marks[j])
+        for j in range(width)
+        if unsure[j][other[j]] and not groups[j] and (told[j][marks[j]] or whole == marks[j] == ",")
+    ]
+    return DecimalMarks(marks, tuple(silent), tuple(grouped))
+
+
+def _groups(cell: str) -> bool:
+    """Whether a number that tells its decimal mark has marks between thousands: 1.234,5."""
+    return "." in cell and "," in cell
 
 
 def _mark(found: dict[str, int], unsure: dict[str, int], whole: str, separator: str) -> str:

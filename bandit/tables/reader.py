@@ -25,12 +25,13 @@ from typing import IO, NamedTuple, cast
 
 from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
-from bandit.tables.cells import DecimalMarks, marks_of
+from bandit.tables.cells import DecimalMarks, GroupedNumbers, marks_of, number
 
 Opened = Callable[[], IO[bytes]]
 
 _SEPARATORS = ("\t", ";", "|", ",")
 _BLANKS = " "
+_MOST_PLACES = 5  # that are named after the first
 _SAMPLE = 50  # rows that tell the separator
 _BLOCK = 1 << 20  # bytes
 _COMMAS = re.compile(r"\d,\d|(^|\s|\x1f)[+-]?,\d")  # a row whose numbers may have another decimal mark
@@ -131,6 +132,15 @@ def refused(field: str, problem: str, fix: str) -> InvalidRequest:
     return InvalidRequest(Problem(field, problem, fix))
 
 
+def also(places: Sequence[object]) -> str:
+    """Where the same is wrong too, to be put after a problem: ", and in 17 more rows: 6, 7, 9, …"; "" for no places."""
+    if not places:
+        return ""
+    shown = ", ".join(map(str, places[:_MOST_PLACES]))
+    rows = f"{len(places):,} more row{'' if len(places) == 1 else 's'}"
+    return f", and in {rows}: {shown}{', …' if len(places) > _MOST_PLACES else ''}"
+
+
 def text_of(name: str, opened: Opened) -> TextLayout:
     """Layout of the file of that name, found out from its first rows. Raises InvalidRequest if it is empty, an archive,
     damaged, or not text.
@@ -172,11 +182,12 @@ def table_of(text: TextLayout, *, header: bool = True, renamed: Mapping[str, str
             raise refused(f"map {our}={their}", f"{text.name} has no column {their!r}", fix)
         ours[their] = our
     names = tuple(ours.get(name, "" if name in (renamed or {}) else name) for name in names)
-    marks, guessed = _marks(text, len(names), header)
+    marks, guessed, grouped = _marks(text, len(names), header)
     read_as = {".": "thousands, as in 1234", ",": "a decimal mark, as in 1.234"}
     notes = [
         f"column {names[j] or j + 1}: the comma of numbers like 1,234 is read as {read_as[marks[j]]}" for j in guessed
     ]
+    notes += [_grouped(text, names, one, header) for one in grouped]
     return Table(text._replace(notes=(*text.notes, *notes)), names, marks, header)
 
 
@@ -195,6 +206,18 @@ def _marks(text: TextLayout, width: int, header: bool) -> DecimalMarks:
     if not marked:
         return DecimalMarks((".",) * width)
     return marks_of((row.cells for row in islice(text.rows(), int(header), None)), width, text.separator)
+
+
+def _grouped(text: TextLayout, names: Sequence[str], found: GroupedNumbers, header: bool) -> str:
+    """Note on numbers such as 1.719 where decimal marks are commas: they may be one or the other."""
+    row = next(islice(text.rows(), int(header) + found.row, None))
+    cell, mark = row.cells[found.column], "a comma" if found.mark == "," else "a point"
+    value = f"{number(cell, found.mark):.0f}"
+    more = f", as are {found.cells - 1:,} more cells" if found.cells > 1 else ""
+    return (
+        f"column {names[found.column] or found.column + 1}: {cell} in line {row.line} is read as {value}, because "
+        f"{mark} is the decimal mark of other numbers{more}. Write {value} if that is right"
+    )
 
 
 def _marked(cells: str) -> bool:

@@ -7,55 +7,26 @@ the sequences by Bonferroni's, because Holm's has no intervals of its own.
     found = analyse(read_table(path, columns), ExperimentPlan(control="a"))
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from bandit.arrays import Array, Ints
-from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 from experiments.ab_tests import adjustment, mean_contrasts, score_intervals, sequential
 from experiments.ab_tests.adjustment import AdjustedMeans
+from experiments.ab_tests.experiment_plan import ExperimentPlan, check_order, check_plan, control_of, with_net
 from experiments.ab_tests.experiment_table import ExperimentTable, OutcomeColumn
 from experiments.ab_tests.mean_contrasts import PairedEstimates, welch
 from experiments.ab_tests.score_intervals import ArmRate
+from experiments.ab_tests.validity import notes_of, refusals_of, shares_of
 from experiments.inference import intervals
-from experiments.inference.assignment import Assignment, ShareTest
-from experiments.inference.diagnostics import LIMITS, Refusal
-from experiments.inference.intervals import LEVEL, Interval
-from experiments.inference.sample_ratio import SampleRatio
+from experiments.inference.assignment import ShareTest
+from experiments.inference.diagnostics import Refusal
+from experiments.inference.intervals import Interval
 from experiments.inference.wording import number
 
-NET = "net"
-"""Name of the outcome in money, where values or costs are given."""
-
-_FEWEST = 50  # people of an arm
 _SKEW = 355.0  # people of an arm for each unit of skewness²: Kohavi et al. 2014, "Seven rules of thumb", rule 7
-_IMBALANCE = 0.001  # p of covariates that is noted
-_UNORDERED = 1e-6  # p of runs of arms that is refused
-_DIGITS = 1e-9  # of sums of squares: how much of them must be more than the squares of the mean
-_MOST_LINES = 10  # that are named
-_CONTROLS = ("control", "none")
-
-
-class ExperimentPlan(NamedTuple):
-    """Plan of a test, as it was before the data: the `control` ("" for an arm called control or none), the declared
-    `shares` {arm: share}, the `level` of intervals, `ranges` {outcome: (low, high)} of amounts, what one unit of an
-    outcome is worth (`worth`, {outcome: money}) and what an arm costs a person (`cost`). `follow`: with sequences;
-    `ordered`: the rows are in the order of their assignment; `force`: estimates all the same where they would be
-    refused.
-    """
-
-    control: str = ""
-    shares: Mapping[str, float] = {}
-    level: float = LEVEL
-    ranges: Mapping[str, tuple[float, float]] = {}
-    worth: Mapping[str, float] = {}
-    cost: Mapping[str, float] = {}
-    follow: bool = True
-    ordered: bool = False
-    force: bool = False
 
 
 class ArmSummary(NamedTuple):
@@ -126,16 +97,16 @@ def analyse(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentResult:
     result.
     """
     people = np.bincount(table.arm, table.people, len(table.arms)).astype(np.float64)
-    control = _control(table.arms, plan.control) if len(table.arms) > 1 else 0
-    table = _with_net(table, plan)
-    _check(table, plan)
+    control = control_of(table.arms, plan.control) if len(table.arms) > 1 else 0
+    check_plan(table, plan)
+    table = with_net(table, plan)
     if plan.ordered:
-        _check_order(table, plan)
-    shares, e_value = _shares(people, table.arms, plan)
-    refused = _refusals(table, people, e_value)
+        check_order(table, plan)
+    shares, e_value = shares_of(people, table.arms, plan)
+    refused = refusals_of(table, people, e_value)
     family = len(table.outcomes) * max(len(table.arms) - 1, 1)
     outcomes: list[OutcomeResult] = []
-    notes = [*table.notes, *_notes(table, plan, shares, e_value, people)]
+    notes = [*table.notes, *notes_of(table, plan, shares, e_value, people)]
     if not refused or (plan.force and len(table.arms) > 1 and people.min() > table.x.shape[1] + 2.0):
         least = table.x.shape[1] + 3
         known = [outcome for outcome in table.outcomes if _fewest_known(table, outcome) >= least]
@@ -170,168 +141,6 @@ def _fewest_known(table: ExperimentTable, outcome: OutcomeColumn) -> float:
     """People with a known outcome in the arm that has fewest."""
     known = np.isfinite(outcome.total)
     return float(np.bincount(table.arm[known], table.people[known], len(table.arms)).min())
-
-
-def _control(arms: tuple[str, ...], named: str) -> int:
-    if named:
-        if named not in arms:
-            raise InvalidRequest(Problem("control", f"no arm is called {named!r}", closest(named, arms)))
-        return arms.index(named)
-    found = [a for a, arm in enumerate(arms) if arm.lower() in _CONTROLS]
-    if len(found) != 1:
-        fix = f"give --control with one of {', '.join(arms)}"
-        raise InvalidRequest(Problem("control", "nothing says which arm is the control", fix))
-    return found[0]
-
-
-def _check(table: ExperimentTable, plan: ExperimentPlan) -> None:
-    """Raise InvalidRequest for arms and outcomes that are not in the table, and for shares that are none."""
-    names, problems = tuple(outcome.name for outcome in table.outcomes), list[Problem]()
-    for field, given, known in (
-        ("shares", plan.shares, table.arms),
-        ("cost", plan.cost, table.arms),
-        ("value", plan.worth, names),
-        ("range", plan.ranges, names),
-    ):
-        problems += [
-            Problem(field, f"there is no {name!r}", closest(name, known)) for name in given if name not in known
-        ]
-    if plan.shares and not problems:
-        lacking = [arm for arm in table.arms if arm not in plan.shares]
-        if lacking:
-            problems.append(Problem("shares", f"none is declared for {lacking[0]!r}", "declare one for each arm"))
-        elif min(plan.shares.values()) <= 0.0 or abs(sum(plan.shares.values()) - 1.0) > 1e-3:
-            total = sum(plan.shares.values())
-            problems.append(Problem("shares", f"they sum to {total:g}", "shares above 0 that sum to 1"))
-    if problems:
-        raise InvalidRequest(*problems)
-
-
-def _check_order(table: ExperimentTable, plan: ExperimentPlan) -> None:
-    """Raise InvalidRequest unless rows may be in the order in which chance assigned arms, in declared shares."""
-    if table.summed:
-        raise InvalidRequest(Problem("ordered", "sums of people have no order", "leave --ordered or --count out"))
-    if not plan.shares:
-        raise InvalidRequest(Problem("ordered", "no shares are declared", "give --shares too, or leave --ordered out"))
-    p, arm, grouped = sequential.order_p(table.arm, len(table.arms))
-    if p < _UNORDERED:
-        how = "stand together" if grouped else "alternate"
-        problem = f"rows of {table.arms[arm]} {how} more than chance assigns them (p = {number(p, '.2g')})"
-        fix = "leave --ordered out, or give the rows in the order of their assignment, which chance made for each"
-        raise InvalidRequest(Problem("ordered", problem, fix))
-
-
-def _with_net(table: ExperimentTable, plan: ExperimentPlan) -> ExperimentTable:
-    """The table with an outcome in money, if values or costs are given: worth times outcomes, less the arm's cost."""
-    if not plan.worth and not plan.cost:
-        return table
-    by_name = {outcome.name: outcome for outcome in table.outcomes}
-    if NET in by_name:
-        raise InvalidRequest(Problem(NET, "an outcome has this name already", "rename the column"))
-    worth = dict(plan.worth) or ({table.outcomes[0].name: 1.0} if len(table.outcomes) == 1 else {})
-    if not worth:
-        fix = "give --value OUTCOME=MONEY for each outcome that is worth something"
-        raise InvalidRequest(Problem("cost", "nothing says what the outcomes are worth", fix))
-    unknown = [name for name in worth if name not in by_name]
-    if unknown:
-        raise InvalidRequest(Problem("value", f"there is no {unknown[0]!r}", closest(unknown[0], by_name)))
-    if table.summed and len(worth) > 1:
-        fix = "give --value for one outcome, or a table with one row a person"
-        raise InvalidRequest(Problem("value", "sums do not say how several outcomes vary together", fix))
-    cost = np.array([plan.cost.get(arm, 0.0) for arm in table.arms])[table.arm]
-    gain = np.sum([value * by_name[name].total for name, value in worth.items()], axis=0)
-    if table.summed:
-        (name, value) = next(iter(worth.items()))
-        square = value**2 * np.asarray(by_name[name].square) - 2.0 * cost * gain + cost**2 * table.people
-    else:
-        square = (gain - cost) ** 2
-    missing = tuple(sorted({line for name in worth for line in by_name[name].missing}))
-    net = OutcomeColumn(NET, gain - cost * table.people, square, False, missing)
-    return table._replace(outcomes=(*table.outcomes, net))
-
-
-def _shares(people: Array, arms: tuple[str, ...], plan: ExperimentPlan) -> tuple[ShareTest | None, float | None]:
-    if not plan.shares or any(arm not in plan.shares for arm in arms):
-        return None, None
-    declared = np.array([plan.shares[arm] for arm in arms])
-    declared = declared / declared.sum()
-    n = float(people.sum())
-    variance = n * (np.diag(declared) - np.outer(declared, declared))
-    sums = Assignment(int(n), people, n * declared, variance, None, declared, declared)
-    return sums.shares(), SampleRatio.of_counts(people, declared).evidence
-
-
-def _refusals(table: ExperimentTable, people: Array, e_value: float | None) -> list[Refusal]:
-    found = []
-    if len(table.arms) < 2:
-        detail = f"there is one arm only, {table.arms[0]}"
-        return [Refusal("arms", detail, "the rows of all arms, the control among them")]
-    few = [a for a in range(len(people)) if people[a] < _FEWEST]
-    if few:
-        said = ", ".join(f"{table.arms[a]} {people[a]:,.0f}" for a in few)
-        found.append(
-            Refusal("few", f"arms with fewer than {_FEWEST} people: {said}", f"{_FEWEST} in each, better more")
-        )
-    for outcome in table.outcomes:
-        if outcome.missing and outcome.name != NET:
-            lines = ", ".join(str(line) for line in outcome.missing[:_MOST_LINES])
-            more = ", …" if len(outcome.missing) > _MOST_LINES else ""
-            rows = f"{len(outcome.missing):,} row{'s' if len(outcome.missing) > 1 else ''}"
-            detail = f"{outcome.name} has no value in {rows} of {table.name}: line {lines}{more}"
-            needed = (
-                "a value in every row, 0 where nothing happened. Who is left out because of what came of it makes arms "
-                "unlike"
-            )
-            found.append(Refusal("missing", detail, needed))
-        if table.summed and not outcome.binary and outcome.name != NET and (lost := _without_digits(table, outcome)):
-            detail = f"{outcome.name}: the sums of squares have too few digits to say how much it varies in {lost}"
-            needed = f"a table with one row a person, or sums of {outcome.name} less a constant near its mean"
-            found.append(Refusal("digits", detail, needed))
-    if e_value is not None and e_value >= LIMITS.routing:
-        detail = f"arms were not assigned in the declared shares: e-value {number(min(e_value, 1e9), '.3g')}"
-        needed = (
-            "the shares that were planned. If these are, find out whether assignment, exposure or logging lost people"
-        )
-        found.append(Refusal("shares", detail, needed))
-    return found
-
-
-def _without_digits(table: ExperimentTable, outcome: OutcomeColumn) -> str:
-    """Arms, in words, in which rounding of the sums may be all that Σy² is more than n ȳ²."""
-    known = np.isfinite(outcome.total)
-    n, total, square = (
-        np.bincount(table.arm[known], part, len(table.arms))
-        for part in (table.people[known], outcome.total[known], np.asarray(outcome.square)[known])
-    )
-    lost = (square > 0.0) & (square - total**2 / np.maximum(n, 1.0) <= _DIGITS * square)
-    return ", ".join(name for name, one in zip(table.arms, lost, strict=True) if one)
-
-
-def _notes(
-    table: ExperimentTable, plan: ExperimentPlan, shares: ShareTest | None, e_value: float | None, people: Array
-) -> list[str]:
-    found = []
-    if shares is not None and e_value is not None:
-        found += [note] if (note := shares.note(e_value)) else []
-    elif not plan.shares and len(table.arms) > 1:
-        found.append(
-            "no shares are declared, so nothing says whether arms were assigned as planned: give --shares, such as "
-            + ",".join(f"{arm}={1.0 / len(table.arms):.4g}" for arm in table.arms)
-        )
-    if table.summed and any(outcome.binary for outcome in table.outcomes):
-        names = ", ".join(outcome.name for outcome in table.outcomes if outcome.binary)
-        found.append(
-            f"{names}: sums are read as people of whom each said yes or no, independently. Where the rows count "
-            "impressions, those of one person are not: count people instead"
-        )
-    if table.x.shape[1] and len(table.arms) > 1 and people.min() > 1.0:
-        p = adjustment.balance_p(table.arm, table.x, len(table.arms))
-        if p < _IMBALANCE:
-            found.append(
-                f"covariates differ between arms more than by chance (p = {number(p, '.2g')}): were they measured "
-                "before the assignment? What the arm may have changed is no covariate"
-            )
-    return found
 
 
 def _outcome(
@@ -438,6 +247,8 @@ def _sequences(
     if not table.summed and high > low and not ((total >= low) & (total <= high)).all():
         problem = f"{outcome.name} goes from {total.min():g} to {total.max():g}"
         fix = "give the range that was known beforehand; it has to hold all values"
+        if (low, high) == (0.0, 1.0) and (total == np.floor(total)).all():
+            fix = f"say --count COLUMN if rows are sums of people, whose rates lie from 0 to 1; or {fix}"
         raise InvalidRequest(Problem("range", problem, fix))
     if plan.ordered and high > low:
         shares = np.array([plan.shares[arm] for arm in table.arms])

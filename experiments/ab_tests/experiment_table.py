@@ -16,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array, Ints
-from bandit.errors import InvalidRequest, Problem
+from bandit.catalogue.decoding import closest
+from bandit.errors import InvalidRequest
 from bandit.tables import cells as values
 from bandit.tables import reader
-from bandit.tables.reader import Table, refused
+from bandit.tables.reader import Table, also, refused
 
 _MOST_ARMS = 50
 _MOST_WORDS = 50  # of a covariate in words
-_MOST_NAMED = 20  # cells that are named
+_MOST_NAMED = 20  # columns that are named
+_PEOPLE = ("n", "users", "visitors", "people", "persons", "customers", "participants", "subjects", "impressions")
+_SHOWN = ("views", "sessions", "exposures", "trials", "visits", "sent", "recipients")  # may be of one person, too
 
 
 class TableColumns(NamedTuple):
@@ -52,12 +55,23 @@ class OutcomeColumn(NamedTuple):
     missing: tuple[int, ...]
 
 
+class CountHint(NamedTuple):
+    """Hint that rows are sums of people, though no column of counts was named: what was seen is `said`, with the `fix`;
+    `certain` if the column's name leaves no doubt.
+    """
+
+    said: str
+    fix: str
+    certain: bool
+
+
 class ExperimentTable(NamedTuple):
     """A table of an experiment, in the order of the file.
 
     `arms`: names of the k arms, in alphabetical order; `arm` (n,): their numbers; `people` (n,): of a row; `x` (n,
-    d): covariates, words as 0 and 1; `notes` on how the file was read. Guaranteed by `read_table`: counts are whole
-    and ≥ 0, covariates finite, outcomes finite or NaN.
+    d): covariates, words as 0 and 1, `covariates` (d,) the names of their columns; `notes` on how the file was read;
+    `count_like`: that rows look like sums of people, though they are read as one person each. Guaranteed by
+    `read_table`: counts are whole and ≥ 0, covariates finite, outcomes finite or NaN.
     """
 
     name: str
@@ -68,6 +82,8 @@ class ExperimentTable(NamedTuple):
     outcomes: tuple[OutcomeColumn, ...]
     x: Array
     notes: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    count_like: CountHint | None = None
 
 
 class _Cells(NamedTuple):
@@ -83,6 +99,10 @@ class _Cells(NamedTuple):
     def mark(self, column: str) -> str:
         return self.table.marks[self.table.place(column)]
 
+    def refused(self, rows: Sequence[int], column: str, problem: str, fix: str) -> InvalidRequest:
+        """One error for all `rows` that have it, in the words of the first: with their number and the next lines."""
+        return refused(self.where(rows[0], column), f"{problem}{also([self.lines[i] for i in rows[1:]])}", fix)
+
 
 def read_table(path: Path, wanted: TableColumns, arms: Sequence[str] = ()) -> ExperimentTable:
     """The experiment table of a text file. `arms`: names that have to be the arms, if they are known beforehand.
@@ -95,10 +115,35 @@ def read_table(path: Path, wanted: TableColumns, arms: Sequence[str] = ()) -> Ex
     names, arm = _arms(found, wanted.arm, arms)
     count = _counts(found, wanted.people) if wanted.people else np.ones(len(arm))
     outcomes = tuple(_outcome(found, name, wanted, count) for name in wanted.outcomes)
-    x = [column for name in wanted.covariates for column in _covariate(found, name)]
-    wide = np.column_stack(x) if x else np.zeros((len(arm), 0))
-    table = ExperimentTable(str(path), names, arm, count, bool(wanted.people), outcomes, wide, found.table.notes)
+    x = [(name, column) for name in wanted.covariates for column in _covariate(found, name)]
+    wide = np.column_stack([column for _, column in x]) if x else np.zeros((len(arm), 0))
+    of, hint = tuple(name for name, _ in x), _count_like(found, wanted, outcomes)
+    notes = found.table.notes
+    table = ExperimentTable(str(path), names, arm, count, bool(wanted.people), outcomes, wide, notes, of, hint)
     return _by_person(table, found, wanted) if wanted.user else table
+
+
+def _count_like(found: _Cells, wanted: TableColumns, outcomes: Sequence[OutcomeColumn]) -> CountHint | None:
+    """Hint that --count was forgotten: a column that is called like a number of people holds whole numbers, none below
+    the outcome of its row and most of them above 1, and the outcome is a whole number that is above 1 too.
+    """
+    if wanted.people or wanted.user:
+        return None
+    given = {wanted.arm, *wanted.outcomes, *wanted.covariates}
+    once = [name for name in found.table.names if found.table.names.count(name) == 1 and name not in given]
+    names = [name for name in once if name.lower() in (*_PEOPLE, *_SHOWN)]
+    sums = [one for one in outcomes if np.isfinite(one.total).all() and (one.total == np.floor(one.total)).all()]
+    for name in names:
+        places = found.table.place(name)
+        count, bad = values.numbers([row.cells[places] for row in found.table.rows()], found.mark(name))
+        if bad or not (count == np.floor(count)).all() or np.median(count) <= 1.0:
+            continue
+        for one in sums:
+            if one.total.max() > 1.0 and (one.total >= 0.0).all() and (one.total <= count).all():
+                said = f"rows look like sums of people: {name} goes to {count.max():,.0f} and {one.name} to "
+                fix = f"say --count {name}, which makes {one.name} a rate; or --user if people have several rows"
+                return CountHint(f"{said}{one.total.max():,.0f}", fix, name.lower() in _PEOPLE)
+    return None
 
 
 def _by_person(table: ExperimentTable, found: _Cells, wanted: TableColumns) -> ExperimentTable:
@@ -116,12 +161,8 @@ def _by_person(table: ExperimentTable, found: _Cells, wanted: TableColumns) -> E
     moved = np.flatnonzero(table.arm != table.arm[first][each])
     if len(moved):
         fix = "write the arm that was assigned first in all rows of a person"
-        raise InvalidRequest(
-            *(
-                Problem(found.where(i, wanted.arm), f"{found.columns[wanted.user][i]!r} was in another arm before", fix)
-                for i in moved[:_MOST_NAMED].tolist()
-            )
-        )
+        first_moved = f"{found.columns[wanted.user][int(moved[0])]!r} was in another arm before"
+        raise found.refused(moved.tolist(), wanted.arm, first_moved, fix)
     outcomes = []
     for one in table.outcomes:
         total = np.bincount(each, one.total, len(first)).astype(np.float64)
@@ -172,18 +213,17 @@ def _arms(found: _Cells, column: str, declared: Sequence[str]) -> tuple[tuple[st
     cells = found.columns[column]
     empty = [i for i, cell in enumerate(cells) if values.unnamed(cell)]
     if empty:
-        raise InvalidRequest(
-            *(
-                Problem(found.where(i, column), "there is no arm", "write the arm that was assigned")
-                for i in empty[:_MOST_NAMED]
-            )
-        )
+        raise found.refused(empty, column, "there is no arm", "write the arm that was assigned")
     seen = sorted(set(cells))
     if declared:
         strange = [i for i, cell in enumerate(cells) if cell not in declared]
+        absent = [name for name in declared if name not in seen]
+        if strange and absent:
+            has = f"{found.where(strange[0], column)} has {cells[strange[0]]!r}"
+            raise refused("shares", f"no row has the arm {absent[0]!r}, and {has}", closest(absent[0], seen))
         if strange:
-            what = f"{cells[strange[0]]!r} is no arm of the declared shares"
-            raise refused(found.where(strange[0], column), what, f"one of {', '.join(declared)}")
+            what = f"no share is declared for the arm {cells[strange[0]]!r}"
+            raise found.refused(strange, column, what, f"declare --shares of all arms: {', '.join(seen)}")
         seen = sorted(declared)
     if len(seen) > _MOST_ARMS:
         fix = "name the column that says which arm was assigned"
@@ -237,11 +277,7 @@ def _numbers(found: _Cells, column: str, *, words: bool) -> Array:
     bad = sorted({*bad, *np.flatnonzero(np.isinf(numbers)).tolist()})
     if bad:
         wanted = "a number, or true or false" if words else "a number"
-        problems = [
-            Problem(found.where(i, column), f"{found.columns[column][i]!r} is not {wanted}", wanted)
-            for i in bad[:_MOST_NAMED]
-        ]
-        raise InvalidRequest(*problems)
+        raise found.refused(bad, column, f"{found.columns[column][bad[0]]!r} is not {wanted}", wanted)
     return numbers
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.errors import InvalidRequest, Problem
+from bandit.errors import InvalidRequest
 from bandit.tables import cells as values
-from bandit.tables.reader import refused
+from bandit.tables.reader import also, refused
 from experiments.data.rounds import RowLabel
 
 KNOWN = re.compile(
@@ -27,7 +27,6 @@ _FAMILIES = ("pi_e_", "q_hat_", "p_", "eligible_", "truth_")  # a column for eac
 _WORDS = re.compile(r"reward|holdout|x_?\d+|eligible_\d+")  # may say true and false
 _MOST_ARMS = 1000
 _MOST_WORDS = 50  # of a context
-_MOST = 20  # cells that are named
 
 
 class ColumnNaming(NamedTuple):
@@ -86,7 +85,8 @@ def typed_column(
     holdout, text for user and segment, float64 for the rest, NaN where a cell is empty.
 
     `mark`: the decimal mark of the column; `arms`: names of the arms, if there are any; `where`: names a row, for
-    messages. Raises InvalidRequest with the cells (at most 20) that cannot be read as what the column means.
+    messages. Raises InvalidRequest with the first cell that cannot be read as what the column means, the number of such
+    cells and the next of their rows.
     """
     if name in TEXT:
         return np.array(["" if values.missing(cell) else cell for cell in cells], dtype=np.str_)
@@ -105,7 +105,7 @@ def typed_column(
     numbers, bad = values.numbers(cells, mark, words=_WORDS.fullmatch(name) is not None)
     if bad:
         wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
-        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise _unreadable(name, cells, bad, wanted, where)
     return numbers
 
 
@@ -127,7 +127,7 @@ class ContextColumn(NamedTuple):
         bad = sorted({*bad, *np.flatnonzero(~np.isfinite(numbers)).tolist()})
         if bad:
             wanted = "a number, or true or false, in every row"
-            raise InvalidRequest(*(_unreadable_cell(self.column, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+            raise _unreadable(self.column, cells, bad, wanted, where)
         return {f"x_{self.first}": numbers}
 
 
@@ -179,9 +179,12 @@ def _all_read(name: str, cells: Sequence[str], found: list[int | None], wanted: 
     """The values of `found`, if every cell was read; else InvalidRequest with the first cells that were not."""
     bad = [i for i, value in enumerate(found) if value is None]
     if bad:
-        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise _unreadable(name, cells, bad, wanted, where)
     return [value for value in found if value is not None]
 
 
-def _unreadable_cell(name: str, cell: str, wanted: str, where: str) -> Problem:
-    return Problem(f"{where}: {name}", f"{cell!r} is not {wanted}" if cell else "there is no value", wanted)
+def _unreadable(name: str, cells: Sequence[str], bad: Sequence[int], wanted: str, where: RowLabel) -> InvalidRequest:
+    """One error for all cells `bad` of a chunk that cannot be read, in the words of the first."""
+    cell = cells[bad[0]]
+    problem = f"{cell!r} is not {wanted}" if cell else "there is no value"
+    return refused(f"{where(bad[0])}: {name}", f"{problem}{also([where(i) for i in bad[1:]])}", wanted)

@@ -136,7 +136,7 @@ def _arms(name: str, lists: Sequence[tuple[str, ...] | tuple[int, ...]]) -> tupl
     if named and len(named) < len(seen):
         fix = "name the actions of every event, or of none"
         raise refused(name, "some events name their actions and others do not", fix)
-    if not named and len(lists) > 1 and all(map(_counts_up, lists)):
+    if not named and len({len(actions) for actions in lists}) > 1 and all(map(_counts_up, lists)):
         return (), [
             "actions have no names, and events have different numbers of them: they are numbered by their place, so "
             "the same place has to be the same action in all events"

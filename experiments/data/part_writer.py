@@ -128,7 +128,10 @@ class PartWriter:
     def _check_name(self) -> None:
         if self.folder.exists() and (not self._continued or self._unfinished.exists()):
             other = f", and {self._unfinished} too" if self._continued else ""
-            raise refused(f"{self.folder}", f"there is something of this name{other}", "give a name that is not taken")
+            fix = "give a name that is not taken"
+            if not self._continued and (self.folder / MANIFEST).is_file():
+                fix += "; or say --continue, which keeps the parts that hold and writes what is new"
+            raise refused(f"{self.folder}", f"there is something of this name{other}", fix)
 
     def _flush(self, rows: int) -> None:
         """Write the first rows that wait, as one row group; end the part if it is full."""

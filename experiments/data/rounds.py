@@ -65,6 +65,7 @@ class LoggedRounds(NamedTuple):
     segment: NDArray[np.str_] | None = None  # (n,)
     truth: Array | None = None  # (n, k) what only a simulator knows
     candidate: Array | None = None  # (n, k) of the judged candidate, whose half the propensities hold
+    rewarded: NDArray[np.bool_] | None = None  # (n,) whether a reward came, where `reward` is net of costs
 
     @property
     def arms(self) -> int | None:

@@ -110,14 +110,16 @@ class LogDiagnostics:
         q_hat: Array | None = None,
         version: NDArray[np.integer] | None = None,
         group: Ints | None = None,
+        rewarded: NDArray[np.bool_] | None = None,
         unmatured: int = 0,
     ) -> "LogDiagnostics":
         """The sums of n rounds. `action`, `reward`, `pscore`, `weight`: (n,) each; reward scaled so that its range is 1
         wide; `pi` and `propensity` (n, k) if known; `q_hat` (n,) of the drawn arm, scaled to [0, 1]; `version` (n,) of
         the policy.
 
-        `group` (n,): of users, where they may recur. `unmatured`: rows of this part from the first unknown reward on;
-        they are not among the n.
+        `group` (n,): of users, where they may recur. `rewarded` (n,): which rewards count as conversions, where
+        `reward` does not say it; else those that are not 0. `unmatured`: rows of this part from the first unknown
+        reward on; they are not among the n.
         """
         names, counts = np.unique([] if version is None else version, return_counts=True)
         part = cls(
@@ -125,7 +127,7 @@ class LogDiagnostics:
             n=len(action),
             weight=float(weight.sum()),
             weight_square=float(weight @ weight),
-            conversions=int(((weight > 0.0) & (reward != 0.0)).sum()),
+            conversions=int(((weight > 0.0) & (reward != 0.0 if rewarded is None else rewarded)).sum()),
             certain=int((pscore >= 1.0).sum()),
             inverse=float((1.0 / pscore).sum()),
             inverse_square=float((pscore**-2.0).sum()),

@@ -27,6 +27,7 @@ Not in it: that people change, costs of a switch, and that the policy which logs
 rule asks for is more (`experiments.promotion.verdict`): it wants to be sure.
 """
 
+from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
@@ -133,13 +134,16 @@ class NetGain(NamedTuple):
         if not isfinite(self.over.value):
             return said
         look = " at every look" if self.always else ""
-        return "; ".join(part for part in (f"{said}{look}{self._month()}", self.risk, self.more_data) if part)
+        month = f", or {self.monthly}" if self.monthly else ""
+        return "; ".join(part for part in (f"{said}{look}{month}", self.risk, self.more_data) if part)
 
-    def _month(self) -> str:
+    @property
+    def monthly(self) -> str:
+        """Gain over a month in words, with its bounds and the rate of decisions; "" where that is not known."""
         if self.month is None or self.daily is None:
             return ""
         rate = f"at {number(self.daily, '.0f' if self.daily >= 10 else '.1f')} decisions a day"
-        return f", or {estimate(self.month, f'{self.currency} a month'.strip())} {rate}"
+        return f"{estimate(self.month, f'{self.currency} a month'.strip())} {rate}"
 
     @property
     def risk(self) -> str:
@@ -194,11 +198,29 @@ def _loss_integral(mean: float, spread: float, freedom: float = inf) -> float:
     return max(spread * (float(np.exp(-0.5 * z * z)) / sqrt(2.0 * np.pi) - z * float(special.ndtr(-z))), 0.0)
 
 
-def daily(at: NDArray[np.int64] | None) -> float | None:
-    """Decisions a day, from their times `at` (n,) in µs; None where they span less than a day, because what a month
-    brings cannot be told from hours.
+@dataclass(frozen=True, slots=True)
+class DecisionTimes:
+    """Times of decisions in µs: how many `n` have one, the `first` and the `last`. Parts merge by `+` in any order;
+    `DecisionTimes()` is none.
     """
-    if at is None or len(at) < 2:
-        return None
-    span = float(at.max() - at.min())
-    return (len(at) - 1) * _DAY / span if span >= _DAY else None
+
+    n: int = 0
+    first: int = 2**63 - 1
+    last: int = -(2**63)
+
+    @classmethod
+    def of(cls, at: NDArray[np.integer]) -> "DecisionTimes":
+        """Times of the decisions made at `at` (n,), in µs."""
+        return cls(len(at), int(at.min()), int(at.max())) if len(at) else cls()
+
+    def __add__(self, other: "DecisionTimes") -> "DecisionTimes":
+        """Times of both parts."""
+        return DecisionTimes(self.n + other.n, min(self.first, other.first), max(self.last, other.last))
+
+    @property
+    def daily(self) -> float | None:
+        """Decisions a day; None where they span less than a day, because what a month brings cannot be told from
+        hours.
+        """
+        span = float(self.last - self.first)
+        return (self.n - 1) * _DAY / span if self.n > 1 and span >= _DAY else None

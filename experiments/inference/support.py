@@ -14,6 +14,7 @@ from bandit.arrays import Array
 
 _ENOUGH, _PLENTY = 50.0, 200.0  # effective rounds of an arm, as `diagnostics.DiagnosticLimits` has them of all
 _UNSUPPORTED = 0.001  # of all choices
+_LITTLE = 0.01  # of all choices: arms that matter so little do not carry an estimate
 
 Answer = Literal["answers", "thin", "cannot say", "not asked"]
 
@@ -101,23 +102,35 @@ def _answer(rounds: int, ess: float, share: float, never: float) -> tuple[Answer
         )
     if ess == 0.0:
         return "cannot say", "the log never shows it where the policy would"
+    seen = f"{rounds:,} round{'' if rounds == 1 else 's'}, worth {ess:.{1 if ess < _ENOUGH else 0}f}"
     if ess < _ENOUGH:
-        times = _ENOUGH / ess
-        return "cannot say", f"{rounds:,} rounds, worth {ess:.1f}; {_ENOUGH:g} are needed, {times:.1f} times such a log"
+        return "cannot say", f"{seen}; {_ENOUGH:g} are needed, {_ENOUGH / ess:.1f} times such a log"
     if ess < _PLENTY:
-        return "thin", f"{rounds:,} rounds, worth {ess:.0f}: look twice below {_PLENTY:g}"
+        return "thin", f"{seen}: look twice below {_PLENTY:g}"
     return "answers", ""
 
 
 def sentence(support: tuple[ArmSupport, ...], names: tuple[str, ...]) -> str:
     """A sentence on the arms that the policy would choose and the log cannot answer for, with how often it would choose
-    them; "" if there is none.
+    them, and what that means for the estimate of the whole policy; "" if there is none.
     """
     silent = [arm for arm in support if arm.answer == "cannot say"]
     if not silent:
         return ""
     said = ", ".join(f"{name_of(arm.arm, names)} ({arm.share:.1%} of its choices)" for arm in silent)
-    return f"The log cannot say what the policy's choices bring for {said}"
+    little = sum(arm.share for arm in silent) < _LITTLE
+    rests = ": too few for the policy's own estimate to depend on them" if little else ", on which its estimate rests"
+    return f"The log cannot say what the policy's choices bring for {said}{rests}"
+
+
+def least_words(arm: ArmSupport) -> str:
+    """Least propensity with which the log could show the arm where the policy would, in words: "never", and with how
+    often it could not show it at all.
+    """
+    if np.isnan(arm.least):
+        return "never"
+    lacks = arm.unsupported / arm.share if arm.share else 0.0
+    return f"0 in {lacks:.1%}, else {arm.least:.3g}" if lacks > 0.0 else f"{arm.least:.3g}"
 
 
 def name_of(arm: int, names: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from experiments.inference.diagnostics import LogDiagnostics
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import Moments, UserSums
 from experiments.inference.joint_moments import groups_of
+from experiments.inference.money import DecisionTimes
 from experiments.inference.segments import by_segment
 from experiments.inference.sequences import Sequence
 from experiments.ope import estimators
@@ -135,15 +136,16 @@ class LogSummary:
     low: float = np.inf  # the least reward used
     high: float = -np.inf  # the largest
     dispersion: Dispersion = field(default_factory=Dispersion)  # of the rewards used
+    times: DecisionTimes = field(default_factory=DecisionTimes)  # of all rows outside the holdout
     policies: tuple[PolicySummary, ...] = ()  # one for each target; () while no round counts
 
     def __add__(self, other: "LogSummary") -> "LogSummary":
         """The summary of this part and then the other. If this part ended at an unknown reward, only the other's rows
         are counted. Raises TypeError if only one part has users.
         """
-        rows, ended = self.rows + other.rows, self.ended or other.ended
+        rows, ended, times = self.rows + other.rows, self.ended or other.ended, self.times + other.times
         if self.ended or not other.used + other.holdout:
-            return replace(self, rows=rows, ended=ended)
+            return replace(self, rows=rows, ended=ended, times=times)
         both = self.policies and other.policies
         pairs = zip(self.policies, other.policies, strict=True) if both else ()
         return LogSummary(
@@ -156,6 +158,7 @@ class LogSummary:
             low=min(self.low, other.low),
             high=max(self.high, other.high),
             dispersion=self.dispersion + other.dispersion,
+            times=times,
             policies=tuple(a.merged(b) for a, b in pairs) if both else self.policies or other.policies,
         )
 
@@ -172,7 +175,8 @@ def summarise(source: Source, ask: EvaluationConfig, model: RewardModel | None =
         mine = LogSummary()
         for chunk in part:
             ended = total.ended or mine.ended
-            mine += LogSummary(rows=len(chunk.reward), ended=True) if ended else _summarise_chunk(chunk, ask, model)
+            late = LogSummary(rows=len(chunk.reward), ended=True, times=_times(chunk)) if ended else None
+            mine += late or _summarise_chunk(chunk, ask, model)
         total += mine
     return total
 
@@ -197,6 +201,11 @@ def _without_holdout(chunk: LoggedRounds) -> LoggedRounds:
     return chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
 
 
+def _times(chunk: LoggedRounds) -> DecisionTimes:
+    at = _without_holdout(chunk).at
+    return DecisionTimes() if at is None else DecisionTimes.of(at)
+
+
 def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
     known = _known_prefix(chunk)
     first = chunk.only(slice(known))
@@ -213,6 +222,7 @@ def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardMo
         holdout=len(held),
         used=len(rounds.reward),
         ended=known < len(chunk.reward),
+        times=_times(chunk),
         control=Moments.of(held),
     )
     if not part.used:
@@ -289,6 +299,7 @@ def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, gr
         q_hat=None if q is None or rewards.low != 0.0 else q / span,
         version=rounds.version,
         group=group,
+        rewarded=rounds.rewarded,
     )
 
 

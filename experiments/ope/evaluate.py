@@ -108,6 +108,7 @@ class Evaluation(NamedTuple):
     shares: ShareTest | None = None  # of the arms, observed and declared
     by_user: bool = False  # units are groups of users
     support: tuple[ArmSupport, ...] = ()  # of each arm: whether the log can say what the policy's choices of it bring
+    daily: float | None = None  # decisions a day outside the holdout; None: the log is too short to tell
 
     @property
     def forced(self) -> bool:
@@ -223,6 +224,7 @@ def _diagnosed(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evalua
         notes=(note,) if note else (),
         shares=shares,
         support=evidence.support.arms(),
+        daily=whole.times.daily,
     )
 
 

@@ -6,20 +6,20 @@ is that the share which came is the share that was declared. The model of both a
 whoever the user is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import LEVEL
-from experiments.inference.money import NetGain, daily
+from experiments.inference.money import NetGain
 from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
-from experiments.inference.wording import against
+from experiments.inference.wording import against, compared, estimate
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Evaluation
@@ -32,10 +32,10 @@ class LiftReport(NamedTuple):
     """The live lift of a stage, measured in two ways, and tests of what was shown.
 
     `lift`: evaluation of the live policy on the log of two arms; its contrast "holdout" is the lift. `over_none`:
-    evaluation of the decisions outside the holdout, by their propensities; its contrast "none" needs no holdout. Values
-    are in units of rewards, or of currency if a worth was given. `stage` and `versions`: sample-ratio tests of the
-    stage and of each policy version. `recurring`: users come back, so the sequence of the lift does not hold and is
-    left out.
+    evaluation of the decisions outside the holdout, by their propensities; its contrast "none" needs no holdout, and is
+    left out where these decisions cannot say what no nudge earns, for the reasons in `silent`. Values are in units of
+    rewards, or of currency if a worth was given. `stage` and `versions`: sample-ratio tests of the stage and of each
+    policy version. `recurring`: users come back, so the sequence of the lift does not hold and is left out.
     """
 
     lift: Evaluation  # of the live policy; its contrast "holdout" is the lift
@@ -43,7 +43,17 @@ class LiftReport(NamedTuple):
     stage: SampleRatio | None  # was what was shown what was drawn?
     versions: dict[int, SampleRatio]
     recurring: bool  # users come back: the sequence of the lift does not hold and is left out
-    daily: float | None = None  # decisions a day outside the holdout; None: the log is too short to tell
+    silent: tuple[Refusal, ...] = ()  # why decisions outside the holdout cannot say what no nudge earns
+
+    @property
+    def daily(self) -> float | None:
+        """Decisions a day outside the holdout; None where the log is too short to tell."""
+        return self.over_none.daily
+
+    @property
+    def uncounted(self) -> int:
+        """Decisions from the first whose reward is not final on: none of them counts."""
+        return self.over_none.rows - self.over_none.n - self.over_none.holdout
 
     @property
     def alarms(self) -> list[int]:
@@ -61,6 +71,28 @@ class LiftReport(NamedTuple):
             if gain is not None:
                 return gain
         return None
+
+    @property
+    def basis(self) -> str:
+        """What the net gain rests on, in words, and why it does not rest on propensities where it cannot."""
+        if NONE in self.over_none.contrasts:
+            return f"by the propensities of {self.over_none.n:,} decisions outside the holdout"
+        why = "; ".join(f"{refusal.reason}: {refusal.detail}" for refusal in self.silent or self.over_none.refused)
+        held = f"by the {self.lift.n - self.over_none.n:,} decisions of the holdout alone, because"
+        return f"{held if HOLDOUT in self.lift.contrasts else 'not even by the holdout:'} {why}"
+
+    def headline(self, currency: str, level: float = LEVEL) -> str:
+        """What decides live less no nudge, one figure with what its bounds and its sign mean; of a report in currency
+        whose intervals have this `level`.
+        """
+        gain = self.gain(currency)
+        if gain is None:
+            return "live less no nudge: the log cannot say"
+        figure = estimate(gain.over, f"{currency} per decision net of costs".strip())
+        look = "confidence sequence: holds at every look" if gain.always else "interval for one look, fixed beforehand"
+        says = compared(gain.over).lower()
+        sign = "above 0, nudges earn more than they cost"
+        return f"live less no nudge: {figure} ({100 * level:g} % {look}): {says} no nudge; {sign}"
 
     def sentence(self, currency: str) -> str:
         """What decides live against no nudge, in a sentence to act on; of a report in currency."""
@@ -85,19 +117,25 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
     (lift,) = core.evaluate([partial(_holdout_chunks, source, ask)], two, level)
-    (over_none,) = core.evaluate([source], ask, level)
+    none = EvaluationPolicy(NONE, FixedArm(0))
+    over_none, alone = core.evaluate([source], ask._replace(targets=(*ask.targets, none)), level)
+    silent = _silent(alone)
+    if silent:
+        over_none = over_none._replace(contrasts={k: e for k, e in over_none.contrasts.items() if k != NONE})
     users, rounds, versions = _shown(source)
     recurring = users < rounds
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
     stage = sum(list(versions.values())[1:], start=next(iter(versions.values()))) if versions else None
-    return LiftReport(lift, over_none, stage, versions, recurring, daily(times(source())))
+    return LiftReport(lift, over_none, stage, versions, recurring, silent)
 
 
-def times(chunks: Iterable[LoggedRounds]) -> NDArray[np.int64]:
-    """Times (n,), in µs, of the decisions outside the holdout, those without a final reward included."""
-    found = [c.at if c.holdout is None else c.at[~c.holdout] for c in chunks if c.at is not None]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+def _silent(alone: Evaluation) -> tuple[Refusal, ...]:
+    """Why the log cannot say what no nudge earns, from the evaluation of no nudge `alone`; () if it can."""
+    if alone.support and alone.support[0].rounds == 0:
+        detail = "no nudge was never shown outside the holdout"
+        return (Refusal("support", detail, "a floor for no nudge, or a larger holdout"),)
+    return alone.refused
 
 
 def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
@@ -142,4 +180,5 @@ def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> Logged
         q_hat=np.column_stack([q, q]),
         user=chunk.user,
         at=chunk.at,
+        rewarded=chunk.reward != 0.0,
     )

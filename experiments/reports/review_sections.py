@@ -17,7 +17,7 @@ from experiments.data.rounds import LoggedRounds
 from experiments.inference.intervals import Interval, mean
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
-from experiments.inference.support import name_of
+from experiments.inference.support import least_words, name_of
 from experiments.inference.wording import against, bounds, capital, disagreement, estimate, in_words, number, places
 from experiments.ope import evaluate
 from experiments.ope.evaluate import Estimate, Evaluation
@@ -124,7 +124,7 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
             (
                 arm.answer,
                 f"{arm.ess:,.0f}",
-                "never" if np.isnan(arm.least) else f"{arm.least:.4f}",
+                least_words(arm),
                 f"{100 * arm.share:.1f} %",
             ),
         )

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from bandit.errors import InvalidRequest, Problem
-from experiments.ab_tests.analysis import ArmComparison, ExperimentPlan, ExperimentResult, OutcomeResult, analyse
+from experiments.ab_tests.analysis import ArmComparison, ExperimentResult, OutcomeResult, analyse
+from experiments.ab_tests.experiment_plan import ExperimentPlan
 from experiments.ab_tests.experiment_table import TableColumns, read_table
 from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import LEVEL

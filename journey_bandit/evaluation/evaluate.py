@@ -73,8 +73,8 @@ def evaluated(log: EvaluationLog, options: EvaluationOptions) -> EvaluatedLog:
         prefix=options.prefix,
     )
     ask = ask._replace(follow=options.sequence, heaviest=log.heaviest)
-    ask = verdicts.with_no_nudge(ask) if log.ledger else ask
-    run = workers.on(options.backend, options.workers, options.address)
+    ask = verdicts.with_no_nudge(ask) if log.prices is not None else ask
+    run, money = workers.on(options.backend, options.workers, options.address), None
     alone = options.workers == 1 and options.address is None
     with progress(f"{log.title}: {'decisions' if alone else 'parts'} read") as advance:
         sources = [partial(_counted, source, advance) for source in log.sources] if alone else log.sources
@@ -82,9 +82,10 @@ def evaluated(log: EvaluationLog, options: EvaluationOptions) -> EvaluatedLog:
         found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
         if log.emptied:
             found = [_emptied(evaluation, log.emptied) for evaluation in found]
-        judged = verdicts.judged(log.ledger, ask, found, options.level) if log.ledger else []
-    gains = {verdict.policy: verdict.gain for verdict in judged if verdict.gain is not None}
-    shown = DisplayOptions(log.title, log.unit, options.level, arms=log.arms, gains=gains, manifest=log.manifest)
+        if log.prices is not None:
+            money = verdicts.net_gains(log.sources, ask, found, log.prices, log.currency, options.level, run)
+        judged = verdicts.judged(log.ledger, ask, found, options.level, money=money) if log.ledger else []
+    shown = DisplayOptions(log.title, log.unit, options.level, arms=log.arms, money=money, manifest=log.manifest)
     return EvaluatedLog(shown, ask, found, judged)
 
 

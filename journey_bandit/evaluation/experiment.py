@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells
 from experiments.ab_tests import analysis
-from experiments.ab_tests.analysis import ArmComparison, ExperimentPlan, ExperimentResult, OutcomeResult
+from experiments.ab_tests.analysis import ExperimentResult
+from experiments.ab_tests.experiment_plan import ExperimentPlan
 from experiments.ab_tests.experiment_table import TableColumns, read_table
 from experiments.ab_tests.segment_events import read_events
-from experiments.inference.wording import bounds, number
-from journey_bandit import console
-from journey_bandit.evaluation import presentation
+from journey_bandit.evaluation import experiment_tables, presentation
+from journey_bandit.fractions import fraction
 
 _PLAN = (
     click.option("--control", default="", metavar="ARM", help="[default: the arm called control or none]"),
-    click.option("--shares", metavar="A=.5,B=.5", help="Planned shares of all arms: are they what came?"),
+    click.option("--shares", metavar="A=.5,B=.5", help="Planned shares of all arms, also 50% or 1/3: did they come?"),
     click.option("--range", "ranges", multiple=True, metavar="OUTCOME=LOW,HIGH", help="Of amounts: allows sequences."),
     click.option("--ordered", is_flag=True, help="Rows are in the order of their assignment: narrower sequences."),
     click.option("--value", "worth", multiple=True, metavar="OUTCOME=MONEY", help="Of one unit: adds the outcome net."),
@@ -81,7 +79,7 @@ def events(file: Path, experiment: str, outcomes: tuple[str, ...], as_json: bool
 def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
     return ExperimentPlan(
         control=given["control"],
-        shares={arm: _number("shares", text) for arm, text in _pairs("shares", (given["shares"] or "").split(","))},
+        shares={arm: fraction("shares", text) for arm, text in _pairs("shares", (given["shares"] or "").split(","))},
         level=given["level"],
         ranges={name: _range(text) for name, text in _pairs("range", given["ranges"])},
         worth={name: _number("value", text) for name, text in _pairs("value", given["worth"])},
@@ -96,7 +94,7 @@ def _finish(name: str, found: ExperimentResult, *, as_json: bool) -> None:
     if as_json:
         presentation.write({"file": name, **experiment_json(found)})
     else:
-        _show(name, found)
+        experiment_tables.show(name, found)
     if found.refused and not found.forced:
         sys.exit(presentation.REFUSED)
 
@@ -144,65 +142,3 @@ def experiment_json(found: ExperimentResult) -> dict[str, Any]:
         "outcomes": outcomes,
         "refused": [refusal._asdict() for refusal in found.refused],
     }
-
-
-def _show(name: str, found: ExperimentResult) -> None:
-    people = ", ".join(f"{arm} {n:,}" for arm, n in zip(found.arms, found.people, strict=True))
-    _say(f"{name}: {people} people; control is {found.control}")
-    for refusal in found.refused:
-        _say(f"refused: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
-    if found.forced:
-        _say("FORCED: the table cannot answer; the numbers below must not be relied on")
-    for outcome in found.outcomes:
-        _show_outcome(outcome, found)
-    if found.family > 1 and found.outcomes:
-        corrected = "p by Holm, intervals all together and sequences by Bonferroni"
-        _say(f"{found.family} comparisons are one family: {corrected}")
-    for note in found.notes:
-        _say(f"note: {note}")
-
-
-def _show_outcome(outcome: OutcomeResult, found: ExperimentResult) -> None:
-    level = f"{100 * found.level:g} %"
-    console.out.rule(f"[bold]{escape(outcome.name)}")
-    arms = Table("arm", "people", "mean", level, title=f"{outcome.kind}", title_justify="left")
-    for arm in outcome.arms:
-        arms.add_row(escape(arm.arm), f"{arm.n:,}", number(arm.mean, ".5g"), _bounds(arm.interval, ".4g"))
-    console.out.print(arms)
-    title = escape(f"Less {found.control}: {outcome.method}")
-    gaps = Table("arm", "less control", level, "all together", "at any time", title=title, title_justify="left")
-    lifts = Table("arm", "lift", level, "p", "p, Holm", title_justify="left")
-    for one in outcome.comparisons:
-        sequence = _bounds(one.sequence) if one.sequence else "–"
-        ends = _bounds(one.interval), _bounds(one.together), sequence
-        gaps.add_row(escape(one.arm), number(one.difference, "+.4g"), *ends)
-        lifts.add_row(escape(one.arm), *_lift_cells(one), _p(one.p), _p(one.p_holm))
-    console.out.print(gaps)
-    console.out.print(lifts)
-    for one in outcome.comparisons:
-        if one.no_lift:
-            _say(f"{one.arm}: {one.no_lift}")
-        if one.plain:
-            without = f"{number(one.plain[0], '+.4g')} {bounds(*one.plain[1:], '+.4g')}"
-            _say(f"{one.arm}: without the covariates {without}")
-    _say(f"at any time: {outcome.sequence}")
-
-
-def _say(text: str) -> None:
-    """Print a line that may hold names of the file: none of it is markup."""
-    console.out.print(text, soft_wrap=True, markup=False)
-
-
-def _bounds(ends: tuple[float, float], digits: str = "+.4g") -> str:
-    return escape(bounds(*ends, digits))
-
-
-def _lift_cells(one: ArmComparison) -> tuple[str, str]:
-    if one.lift is None or one.lift_interval is None:
-        return "–", "–"
-    low, high = (100.0 * end for end in one.lift_interval)
-    return f"{number(100.0 * one.lift, '+.3g')} %", _bounds((low, high), "+.3g")
-
-
-def _p(value: float) -> str:
-    return "below 0.0001" if value < 0.0001 else number(value, ".2g")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.model import Stage
+from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
@@ -31,7 +31,8 @@ class RequestedPolicies(NamedTuple):
 
 class EvaluationLog(NamedTuple):
     """Log opened for evaluation, whatever it comes from, with policies and units. `arms` is empty where the log numbers
-    them; `rewards` is their range, `worth` their money, in `unit`; `heaviest`: the weight that is expected, 1 / floor.
+    them; `rewards` is their range, `worth` their money, in `unit`; `prices`: the same where rewards are counted and the
+    log has an arm for no nudge, in `currency`; `heaviest`: the weight that is expected, 1 / floor.
     """
 
     title: str
@@ -47,6 +48,8 @@ class EvaluationLog(NamedTuple):
     notes: tuple[str, ...] = ()  # on how a file was read, and on what a ledger lacks
     emptied: str | None = None  # why no decision is left to judge a snapshot by
     manifest: str = ""  # digest that names an export, whose bytes were compared with it
+    prices: ArmWorth | None = None  # None: net gains over no nudge cannot be told
+    currency: str = ""
 
 
 def of_file(
@@ -77,7 +80,8 @@ def of_file(
     named = [policy_names.target(name, arms) for name in wanted.policies or ("log",)]
     others = [policy_names.target(name, arms) for name in wanted.against]
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
-    worth, currency = _file_worth(file, measure, priced)
+    prices, currency = _file_prices(file, measure, priced)
+    worth = None if measure == "reward" else prices
     sources = file.sources()
     if learned and "version" in file.columns and not elsewhere:
         sources = [partial(_since, source, max(learned)) for source in sources]
@@ -93,6 +97,8 @@ def of_file(
         heaviest=_heaviest(priced.stage.common_floor if priced else file.meta.floor if file.meta else 0.0),
         notes=file.notes,
         manifest=manifest.digest if manifest else "",
+        prices=prices if arms[:1] == (NONE,) else None,
+        currency=currency,
     )
 
 
@@ -121,14 +127,14 @@ class PricedStage(NamedTuple):
         return ArmWorth(found.gain[order], found.cost[order])
 
 
-def _file_worth(file: files.LogFile, measure: str | None, priced: PricedStage | None) -> tuple[ArmWorth | None, str]:
-    """Worth by arm, None where rewards are to be counted, and the currency."""
+def _file_prices(file: files.LogFile, measure: str | None, priced: PricedStage | None) -> tuple[ArmWorth | None, str]:
+    """Worth by arm, None where it is not known, and the currency."""
     worth = file.worth if priced is None else priced.worth(file.arms)
     if measure == "net" and worth is None:
         fix = "give --app with the catalogue and --stage"
         raise InvalidRequest(Problem("measure", f"{file.path} does not say what nudges cost", fix))
     currency = priced.currency if priced else file.meta.currency if file.meta else ""
-    return (None if measure == "reward" else worth), currency
+    return worth, currency
 
 
 def _since(source: Source, version: int) -> Iterator[LoggedRounds]:
@@ -165,6 +171,8 @@ def of_ledger(
         ledger=log,
         emptied=ledger_log.learned_everything(log) if snapshots else None,
         notes=ledger_log.of_those_who_stay(log),
+        prices=log.worth,
+        currency=log.currency,
     )
 
 

@@ -3,6 +3,7 @@ drawn.
 """
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import msgspec
 
 from bandit.learning.holdout_audit import HoldoutAudit
 from experiments.inference.sample_ratio import ALARM
+from experiments.inference.wording import number
 from experiments.ope.evaluate import evaluation_json
 from experiments.promotion import lift_monitor as core
 from experiments.promotion.lift_monitor import HOLDOUT, NONE, LiftReport
@@ -37,7 +39,8 @@ from journey_bandit.workflows import ledger_log
 @click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) -> None:
-    """What the stage earns, less what its holdout earns, by the decisions whose rewards are final.
+    """What the stage earns over no nudge, in the first line, and less what its holdout earns, by the decisions whose
+    rewards are final.
 
     The interval is for one look at a time that was fixed beforehand; the sequence may be looked at always. Exit status
     3: the holdout cannot answer, or nudges are not shown as they were drawn.
@@ -61,12 +64,12 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
             }
         )
     else:
-        unit = f"net value, {log.currency}" if measure == "net" else "reward"
-        console.out.print(f"{log.app}/{stage}, what decides live: {net.sentence(log.currency)}", soft_wrap=True)
-        console.out.print(f"{unit} per decision, {100 * level:g} %")
-        _show(found, log.arms, f"{unit} per decision")
+        unit = f"net value, {log.currency}," if measure == "net" else "reward"
+        for line in _lines(net, f"{log.app}/{stage}", log.currency, level):
+            console.out.print(line, soft_wrap=True, markup=False)
+        _show(found, log.arms, f"{unit} per decision, {100 * level:g} %")
         if people is not None:
-            console.out.print(_of_people(people, log.currency), soft_wrap=True)
+            console.out.print(f"people: {_of_people(people, log.currency)}", soft_wrap=True)
         for note in lacks:
             console.out.print(f"note: {note}")
         if crossed.exposed:
@@ -75,12 +78,39 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
 
 
+def _lines(net: LiftReport, name: str, currency: str, level: float) -> Iterator[str]:
+    """What the stage earns over no nudge in lines, one figure first; `net` is in currency."""
+    yield f"{name}: {net.headline(currency, level)}"
+    yield f"measured {net.basis}"
+    gain = net.gain(currency)
+    if gain is not None:
+        if gain.monthly:
+            yield f"a month, with the same bounds: {gain.monthly}"
+        yield f"by this look alone, whatever was looked at before: {gain.risk.removeprefix('by this look alone ')}"
+        if gain.more_data:
+            yield f"more data: {gain.more_data}"
+    yield counted(net)
+
+
+def counted(found: LiftReport) -> str:
+    """How many of the decisions count, in words: those before the first whose reward is not final."""
+    rows, lacks = found.over_none.rows, found.uncounted
+    if not lacks:
+        return f"counted: all {rows:,} decisions, their rewards are final"
+    share = f"{rows - lacks:,} of {rows:,} decisions: {lacks:,} ({lacks / rows:.1%}) are open, or were made after one"
+    much = "; so many that this is of earlier decisions, and may not be of today's" if lacks > 0.1 * rows else ""
+    return f"counted: {share} that is{much}"
+
+
 def _of_people(people: HoldoutAudit, currency: str) -> str:
-    words = f"a person brought {people.difference:.4g} {currency} more in all with nudges than one in the holdout"
+    more = "more" if people.difference >= 0.0 else "less"
+    amount = f"{number(abs(people.difference), '.4g')} {currency} {more}"
+    words = f"a person brought {amount} in all with nudges than one in the holdout"
     if people.low is None or people.high is None:
         return f"{words} (too few people for an interval)"
     counts = f"{people.people:,} people with, {people.holdout:,} without"
-    return f"{words} (95 %: {people.low:.4g} to {people.high:.4g}; {counts})"
+    ends = f"{number(people.low, '+.4g')} to {number(people.high, '+.4g')}, above 0 is more"
+    return f"{words} (95 %, one look: {ends}; {counts})"
 
 
 def _body(found: LiftReport) -> dict[str, Any]:
@@ -93,8 +123,10 @@ def _body(found: LiftReport) -> dict[str, Any]:
         "recurring_users": found.recurring,
         "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
         "diagnostics": lift["diagnostics"],
+        "rows": found.over_none.rows,
+        "uncounted": found.uncounted,
         "refused": lift["refused"],
-        "over_none_refused": over["refused"],
+        "over_none_refused": over["refused"] or [refusal._asdict() for refusal in found.silent],
         "assignment": {"holdout": lift.get("assignment"), "nudges": over.get("assignment")},
     }
 
@@ -109,14 +141,19 @@ def notes(found: LiftReport) -> list[str]:
 
 
 def _show(found: LiftReport, arms: tuple[str, ...], unit: str) -> None:
-    for refusal in found.lift.refused:
-        console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
+    for what, refusals in (("", found.lift.refused), ("no nudge, by propensities: ", found.silent)):
+        for refusal in refusals:
+            why = f"{what}{refusal.reason}: {refusal.detail}. Needed: {refusal.needed}"
+            console.out.print(f"[bold]refused[/]: {why}", soft_wrap=True)
     over = {"live less no nudge, by propensities": found.over_none.contrasts.get(NONE)}
-    over |= {"live less holdout": found.lift.contrasts.get(HOLDOUT)}
+    over |= {"live less holdout, a second answer": found.lift.contrasts.get(HOLDOUT)}
     lines = {name: e for name, e in over.items() if e is not None}
     if "dr" in found.lift.estimates:
-        lines["live"] = found.lift.estimates["dr"]
+        lines["live by itself, no difference"] = found.lift.estimates["dr"]
     presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines, unit)
+    if len(over) == len(lines) - 1:
+        held = f"by the {found.lift.n - found.over_none.n:,} held-out decisions alone"
+        console.out.print(f"both differences ask the same; the second answers {held}, so it varies more")
     for note in notes(found):
         console.out.print(f"note: {note}")
     if found.recurring:

@@ -5,22 +5,22 @@ from typing import Any
 import click
 
 from bandit.errors import InvalidRequest, Problem
-from bandit.tables import cells
 from experiments.ab_tests.power import PowerPlan
 from journey_bandit import console
 from journey_bandit.evaluation import presentation
+from journey_bandit.fractions import FRACTION, fraction
 
 
 @click.command()
-@click.option("--rate", type=float, help="Rate of the control, for yes or no, e.g. .05.")
+@click.option("--rate", type=FRACTION, help="Rate of the control, for yes or no, e.g. .05, 5% or 1/20.")
 @click.option("--mean", type=float, help="Mean of the control, for amounts; for lifts in per cent.")
 @click.option("--sd", type=float, help="Standard deviation of amounts among people.")
 @click.option("--lift", help="Least difference to find: .01, or in per cent of the control: 20%.")
 @click.option("--people", type=click.FloatRange(min=4), help="People in all arms: say what they find instead.")
 @click.option("--arms", default=2, show_default=True, type=click.IntRange(min=2), help="With the control.")
-@click.option("--share", type=float, help="Of the control.  [default: as each other arm]")
-@click.option("--alpha", default=0.05, show_default=True, type=float, help="Chance of any false alarm, two-sided.")
-@click.option("--power", default=0.8, show_default=True, type=float, help="Chance to find the difference.")
+@click.option("--share", type=FRACTION, help="Of the control.  [default: as each other arm]")
+@click.option("--alpha", default=0.05, show_default=True, type=FRACTION, help="Chance of any false alarm, two-sided.")
+@click.option("--power", default=0.8, show_default=True, type=FRACTION, help="Chance to find the difference.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def power(lift: str | None, people: float | None, as_json: bool, **given: Any) -> None:
     """Say how many people each arm needs to find a lift; with --people, the least lift that so many find; with both,
@@ -58,13 +58,10 @@ def power(lift: str | None, people: float | None, as_json: bool, **given: Any) -
 
 def _absolute(lift: str, plan: PowerPlan) -> float:
     """The lift in the unit of the outcome. Raises InvalidRequest if it is no number, or per cent of nothing."""
-    relative = lift.strip().endswith("%")
-    value = cells.number(lift.strip().removesuffix("%").strip())
-    if value is None:
-        raise InvalidRequest(Problem("lift", f"{lift!r} is not a number", "such as .01 or 20%"))
-    if not relative:
+    value = fraction("lift", lift)
+    if not lift.strip().endswith("%"):
         return value
     base = plan.mean if plan.rate is None else plan.rate
     if not base:
         raise InvalidRequest(Problem("lift", "nothing says what the per cent are of", "give --mean, above 0"))
-    return value / 100.0 * base
+    return value * base

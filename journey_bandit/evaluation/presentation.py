@@ -1,32 +1,34 @@
 """Presentation of evaluations, as a person or a program wants them, and the exit status of a refusal."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
 import msgspec
-import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.inference.intervals import LEVEL
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
-from experiments.inference.support import ArmSupport, name_of, sentence
+from experiments.inference.support import ArmSupport, least_words, name_of, sentence
 from experiments.inference.wording import bounds, number
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation, report
 from journey_bandit import console
-from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
+from journey_bandit.evaluation.policy_table import print_policies
+from journey_bandit.workflows.verdicts import NONE, NetGains, PolicyVerdict
 
 REFUSED = 3  # exit status
 _MANY = 20  # arms of a table
+_DIGITS = 16  # of a manifest's digest: enough to know it by
 
 
 class DisplayOptions(NamedTuple):
     """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, the names of the
-    arms where the log has them, `gains`: {policy: net gain over no nudge} where the log has money, and `manifest`: the
-    digest that names an export.
+    arms where the log has them, `money`: net gains over no nudge where the log has prices, and `manifest`: the digest
+    that names an export.
     """
 
     title: str
@@ -34,8 +36,13 @@ class DisplayOptions(NamedTuple):
     level: float = LEVEL
     as_json: bool = False
     arms: tuple[str, ...] = ()
-    gains: Mapping[str, NetGain] = {}
+    money: NetGains | None = None
     manifest: str = ""
+
+    @property
+    def gains(self) -> dict[str, NetGain]:
+        """{policy: its net gain over no nudge}, of those of which the log can say it."""
+        return self.money.by_policy if self.money else {}
 
 
 def money_json(gain: NetGain | None) -> dict[str, Any] | None:
@@ -66,13 +73,17 @@ def display(
     if shown.as_json:
         write(evaluations_json(shown, found, ask, verdicts))
     else:
-        console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
+        console.out.print(shown.title, soft_wrap=True, markup=False)
+        estimated = [evaluation for evaluation in found if evaluation.estimates]
+        other = NONE if estimated and all(NONE in e.contrasts for e in estimated) else ask.champion
+        print_policies(found, other, shown.unit, shown.level, shown.gains, shown.money.silent if shown.money else ())
+        for policy, champion, verdict in verdicts:
+            reasons = escape("; ".join(verdict.reasons))
+            console.out.print(f"[bold]{escape(policy)} for {escape(champion)}: {verdict.decision}[/]: {reasons}")
         for evaluation in found:
-            show(evaluation, shown.arms, shown.unit, shown.gains.get(evaluation.policy))
-        for policy, champion, verdict, _ in verdicts:
-            console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
+            show(evaluation, shown.arms, shown.unit)
         if shown.manifest:
-            console.out.print(f"of the export whose manifest is {shown.manifest}", soft_wrap=True)
+            console.out.print(f"of the export whose manifest begins with {shown.manifest[:_DIGITS]}", soft_wrap=True)
         console.out.print(f"digest {report(found, ask, shown.level)['digest']}", soft_wrap=True)
 
 
@@ -85,6 +96,8 @@ def evaluations_json(
     judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
     money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
     more: dict[str, Any] = {"verdicts": judged} if judged else {}
+    silent = shown.money.silent if shown.money else ()
+    more |= {"money_refused": [refusal._asdict() for refusal in silent]} if silent else {}
     more |= {"manifest": shown.manifest} if shown.manifest else {}
     return {**({"money": money} if money else {}), **report(found, ask, shown.level), **more}
 
@@ -104,15 +117,12 @@ def write(body: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode(body).decode())
 
 
-def show(evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward", gain: NetGain | None = None) -> None:
-    """Print one policy's tables to standard output: its net gain over no nudge in a sentence, if that is known;
-    estimates, intervals, diagnostics and the support of each arm; or the reasons why there are none. `arms`: their
-    names, if the log has them.
+def show(evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward") -> None:
+    """Print one policy's tables to standard output: estimates, intervals, diagnostics and the support of each arm; or
+    the reasons why there are none. `arms`: their names, if the log has them.
     """
     unit = f"{unit} per decision"
     console.out.rule(f"[bold]{evaluation.policy}")
-    if gain:
-        console.out.print(f"{gain.sentence}.", soft_wrap=True)
     for refusal in evaluation.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
     if evaluation.forced:
@@ -141,7 +151,7 @@ def print_table(title: str, head: str, estimates: dict[str, Estimate], unit: str
     """Print a table with a title, one line for each named estimate: value, in `unit`, confidence interval and
     confidence sequence.
     """
-    table = Table(head, unit, "interval", "sequence", title=title, title_justify="left")
+    table = Table(head, unit, "interval (one look)", "sequence (every look)", title=title, title_justify="left")
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
     console.out.print(table)
@@ -157,11 +167,10 @@ def _print_support(support: Sequence[ArmSupport], arms: tuple[str, ...]) -> None
     table = Table("arm", "would show", "least p", "effective", "", title="Support of the log", title_justify="left")
     for arm in asked:
         answer = f"[bold]{arm.answer}[/]: {arm.why}" if arm.why else arm.answer
-        least = "never" if np.isnan(arm.least) else f"{arm.least:.3g}"
-        table.add_row(name_of(arm.arm, arms), f"{arm.share:.1%}", least, f"{arm.ess:,.0f}", answer)
+        table.add_row(escape(name_of(arm.arm, arms)), f"{arm.share:.1%}", least_words(arm), f"{arm.ess:,.0f}", answer)
     console.out.print(table)
     if silent := sentence(tuple(support), arms):
-        console.out.print(f"[bold]{silent}[/].")
+        console.out.print(f"{silent}.", markup=False)
 
 
 def _print_segments(found: SegmentEffects, unit: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from bandit.arrays import Array
@@ -38,7 +39,7 @@ def replay(context: click.Context, /, file: Path | None, label: str | None, as_j
 
     With --csv and --label: any classification table as a bandit, in this process. The arms are the classes; the right
     one brings 1, any other 0, and the policy learns of the arm it chose only. Printed is its cumulative regret in per
-    cent of what choosing at random is expected to lose.
+    cent of what choosing at random is expected to lose, beside that of the best constant arm, the most frequent class.
     """
     if context.invoked_subcommand is not None:
         if file is not None:
@@ -88,13 +89,18 @@ def _classify(
     if floor * len(table.classes) >= 1.0:
         raise InvalidRequest(Problem("floor", "the floors of all classes reach 1", f"below {1 / len(table.classes):g}"))
     policy = classification.policy_named(name, len(table.classes), _pairs(settings))
-    wrong = []
+    wrong, constant = [], []
     with progress(f"{name}: {file.name}", seeds) as advance:
         for s in range(seed, seed + seeds):
             wrong.append(classification.play(policy, table, rounds=rounds, seed=s, batch=batch, floor=floor))
+            constant.append(classification.play_constant(table, rounds=rounds, seed=s))
             advance(1)
     found = {
         **_regret(name, np.array(wrong), len(table.classes)),
+        "best_constant": {
+            **_regret(f"always {table.most_frequent}", np.array(constant), len(table.classes)),
+            "class": table.most_frequent,
+        },
         "first_seed": seed,
         "settings": msgspec.to_builtins(policy),
         "floor": floor,
@@ -141,9 +147,11 @@ def _show(found: dict[str, Any]) -> None:
     )
     for note in found["notes"]:
         console.out.print(f"note: {note}")
-    shown = Table("rounds", f"{found['policy']}: regret, % of uniform's")
+    constant = found["best_constant"]
+    title = "Regret, % of uniform's: 0 is always right, 100 no better than chance"
+    shown = Table("rounds", found["policy"], escape(constant["policy"]), title=title, title_justify="left")
     for n, value in found["regret_pct_after"].items():
-        shown.add_row(f"{int(n):,}", f"{value:.1f}")
+        shown.add_row(f"{int(n):,}", f"{value:.1f}", f"{constant['regret_pct_after'][n]:.1f}")
     console.out.print(shown)
     last = found["regret_pct_of_uniform"]
     each = ", ".join(f"{value:.1f}" for value in last["per_seed"][:10])

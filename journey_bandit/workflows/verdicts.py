@@ -5,19 +5,20 @@ confidence sequences where there are some: then it may be applied at any time. G
 `cost`, what nudges cost in currency, and `refunds`, the share of decisions with a retraction.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from bandit.catalogue.net_value import ArmWorth
 from experiments.data.rounds import RewardRange, Source
-from experiments.inference import money
+from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import Interval, bonferroni_level
 from experiments.inference.money import NetGain
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
-from experiments.ope.evaluate import Evaluation
+from experiments.ope.evaluate import Evaluation, PartRunner, run_serially
 from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
-from experiments.promotion.lift_monitor import times
 from experiments.promotion.verdict import NO_NUDGE, PromotionEvidence, PromotionVerdict, judge
 from journey_bandit.workflows.ledger_log import LedgerLog
 
@@ -26,13 +27,30 @@ NONE = "none"
 
 class PolicyVerdict(NamedTuple):
     """Verdict on the policy of this name by its stage's promotion rule, with the name of the champion that it was
-    compared with, and its net gain over no nudge (None if the log cannot say).
+    compared with.
     """
 
     policy: str
     champion: str
     verdict: PromotionVerdict
-    gain: NetGain | None = None
+
+
+class NetGains(NamedTuple):
+    """Net gains over no nudge of evaluated policies, in `currency`. `evaluations`: theirs in money, with the contrast
+    to no nudge; `silent`: why the log cannot say what no nudge earns, () if it can.
+    """
+
+    currency: str
+    evaluations: list[Evaluation]
+    silent: tuple[Refusal, ...]
+
+    @property
+    def by_policy(self) -> dict[str, NetGain]:
+        """{policy: its net gain}, without policies of which the log cannot say it."""
+        if self.silent:
+            return {}
+        found = {e.policy: core.net_gain(e.contrasts.get(NONE), e.n, e.daily, self.currency) for e in self.evaluations}
+        return {policy: gain for policy, gain in found.items() if gain is not None}
 
 
 def judged(
@@ -42,24 +60,25 @@ def judged(
     level: float,
     source: Source | None = None,
     rewards: list[Evaluation] | None = None,
+    money: NetGains | None = None,
 ) -> list[PolicyVerdict]:
     """Verdict on each policy that was evaluated, at this confidence `level` in (0, 1); in the order of `found`.
 
     `found`: evaluations of `ask`, in money or in rewards; those in money are used, what is missing is computed from
-    `source`, the decisions that count (all of the log if it is not given). `rewards`: the same evaluations in rewards,
-    where they are known already; only words need them.
+    `source`, the decisions that count (all of the log if it is not given). `rewards` and `money`: the same evaluations
+    in rewards and in money, where they are known already; only words need rewards.
     """
     rule, source = log.spec.promotion, source or log.source()
     measured = {name: _increases(log, ask, name, level, source) for name in rule.guardrails}
-    silent, daily, verdicts = _silent_on_none(log, ask, source), money.daily(times(source())), []
-    pairs = zip(found, _money(log, ask, found, level, source), rewards or _rewards(ask, level, source), strict=True)
+    money, verdicts = money or net_gains([source], ask, found, log.worth, log.currency, level), list[PolicyVerdict]()
+    pairs = zip(found, money.evaluations, rewards or _rewards(ask, level, source), strict=True)
     for evaluation, net, reward in pairs:
         over_none, lift = (_contrast(net, name) for name in (NONE, ask.champion))
         report = PromotionEvidence(
             lift=lift,
             over_none=over_none,
             refused=tuple(f"{refusal.reason}: {refusal.detail}" for refusal in evaluation.refused),
-            silent=silent,
+            silent=tuple(f"{refusal.reason}: {refusal.detail}" for refusal in money.silent),
             guardrails={name: by[evaluation.policy] for name, by in measured.items() if evaluation.policy in by},
             segments={s.name: s.joint for s in net.segments.segments} if net.segments else {},
             live=NO_NUDGE if ask.champion == NONE else ask.champion,
@@ -67,8 +86,7 @@ def judged(
             rewards=_contrast(reward, NONE),
             binary=log.spec.reward.kind == "binary",
         )
-        gain = core.net_gain(net.contrasts.get(NONE), net.n, daily, log.currency)
-        verdicts.append(PolicyVerdict(evaluation.policy, ask.champion, judge(report, rule), gain))
+        verdicts.append(PolicyVerdict(evaluation.policy, ask.champion, judge(report, rule)))
     return verdicts
 
 
@@ -83,24 +101,33 @@ def with_no_nudge(ask: EvaluationConfig) -> EvaluationConfig:
     return ask if known else ask._replace(baseline=(*ask.baseline, no_nudge()))
 
 
-def _money(
-    log: LedgerLog, ask: EvaluationConfig, found: list[Evaluation], level: float, source: Source
-) -> list[Evaluation]:
-    """The same evaluations in currency, net of costs, with the contrast to no nudge."""
-    if ask.worth is not None and with_no_nudge(ask) is ask:
-        return found
-    return core.evaluate([source], with_no_nudge(ask)._replace(worth=log.worth), level)
+def net_gains(
+    sources: Sequence[Source],
+    ask: EvaluationConfig,
+    found: list[Evaluation],
+    worth: ArmWorth,
+    currency: str,
+    level: float,
+    run: PartRunner = run_serially,
+) -> NetGains:
+    """Net gains of the policies of `ask` over no nudge, in `currency` at the prices of `worth`. `found`: evaluations of
+    `ask`, used if they are in money and contrasted with no nudge; else these are computed from the `sources` by `run`.
+    """
+    if ask.worth is None or with_no_nudge(ask) is not ask:
+        found = core.evaluate(sources, with_no_nudge(ask)._replace(worth=worth), level, run)
+    return NetGains(currency, found, _silent_on_none(sources, ask, run))
 
 
 def _rewards(ask: EvaluationConfig, level: float, source: Source) -> list[Evaluation]:
     return core.evaluate([source], with_no_nudge(ask)._replace(worth=None, follow=False, slope=False), level)
 
 
-def _silent_on_none(log: LedgerLog, ask: EvaluationConfig, source: Source) -> tuple[str, ...]:
-    """Why the log cannot say what no nudge earns; () if it can."""
-    asked = ask._replace(targets=(no_nudge(),), against=(), baseline=(), worth=log.worth, follow=False, force=False)
-    (found,) = core.evaluate([source], asked._replace(slope=False))
-    return tuple(f"{refusal.reason}: {refusal.detail}" for refusal in found.refused)
+def _silent_on_none(sources: Sequence[Source], ask: EvaluationConfig, run: PartRunner) -> tuple[Refusal, ...]:
+    """Why the log cannot say what no nudge earns; () if it can. Where it cannot, a net gain over no nudge would rest on
+    predictions alone.
+    """
+    asked = ask._replace(targets=(no_nudge(),), against=(), baseline=(), follow=False, force=False, slope=False)
+    return core.evaluate(sources, asked, run=run)[0].refused
 
 
 def _contrast(found: Evaluation, name: str) -> Interval:

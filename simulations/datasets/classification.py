@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import belief as beliefs
-from bandit.arrays import Array
+from bandit.arrays import Array, Ints
 from bandit.belief import X_GRID
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import NONE
@@ -59,6 +59,11 @@ class LabelledExamples(NamedTuple):
     columns: tuple[str, ...]
     name: str  # of the label's column
     notes: tuple[str, ...]
+
+    @property
+    def most_frequent(self) -> str:
+        """The class that most examples have: the best constant arm."""
+        return self.classes[int(np.bincount(self.label, minlength=len(self.classes)).argmax())]
 
 
 def read(path: Path, label: str, *, header: bool | None = None) -> LabelledExamples:
@@ -134,8 +139,7 @@ def play(
     costs at most about that much. `floor`: least propensity of a class.
     """
     rng = np.random.default_rng(seed)
-    n, k = len(table.label), len(table.classes) + 1
-    order = rng.permutation(n)[:rounds] if rounds <= n else rng.integers(0, n, rounds)
+    k, order = len(table.classes) + 1, _order(rng, len(table.label), rounds)
     u = rng.random(rounds).tolist()
     facts, eligible = arms(table.classes), np.arange(k) > 0
     belief, wrong = beliefs.empty(len(policy.rows(facts.names)), table.x.shape[1]), np.zeros(rounds)
@@ -155,6 +159,20 @@ def play(
         belief = beliefs.add(belief, policy.sums(k, design, chosen, tau, nu, reward))
         start = end
     return wrong
+
+
+def play_constant(table: LabelledExamples, *, rounds: int, seed: int) -> Array:
+    """Answer the most frequent class always: 1 for each wrong answer and 0 for each right one, (rounds,), in the order
+    in which `play` asks with this `seed`. No constant arm is right more often on the whole table.
+    """
+    order = _order(np.random.default_rng(seed), len(table.label), rounds)
+    wrong: Array = (table.label[order] != table.classes.index(table.most_frequent)).astype(np.float64)
+    return wrong
+
+
+def _order(rng: np.random.Generator, n: int, rounds: int) -> Ints:
+    """Rows (rounds,) in the order in which they are asked: shuffled, and drawn again where they run out."""
+    return rng.permutation(n)[:rounds] if rounds <= n else rng.integers(0, n, rounds)
 
 
 def _has_header(rows: list[list[str]], label: str) -> bool:

@@ -99,8 +99,8 @@ def test_every_reason_is_named_at_once(catalogue: Catalogue, catalogue_text: str
 def test_the_salt_of_a_ledger_is_checked_before_it_is_used(catalogue: Catalogue) -> None:
     store = MemoryStore()
     audit.claim(store, catalogue, "pepper")
-    for salt in (None, "salz"):
-        with pytest.raises(LedgerMismatch, match="JOURNEY_BANDIT_SALT"):
+    for salt, said in ((None, "written with a salt of its own"), ("salz", "the salt is not the one of this ledger")):
+        with pytest.raises(LedgerMismatch, match=f"{said}: give the service's with --salt, or set JOURNEY_BANDIT_SALT"):
             audit.salt_of(store, salt)
 
 

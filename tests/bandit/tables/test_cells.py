@@ -92,9 +92,19 @@ def test_times_are_iso_and_in_utc_without_a_zone(cell: str, at: int | None) -> N
 
 def test_a_columns_mark_is_what_most_of_its_cells_tell_then_what_the_file_tells() -> None:
     german = [["1,5", "1.234", "1,250"], ["2,5", "2.000", "9,001"], ["3,25", "7.100", "1,000"]]
-    assert cells.marks_of(german, 3, ";") == ((",", ",", ","), ())
+    assert cells.marks_of(german, 3, ";")[:2] == ((",", ",", ","), ())
     mixed = [["1.5", "1,5"], ["2.5", "1,25"], ["1,234", "1.234"]]
-    assert cells.marks_of(mixed, 2, ";") == ((".", ","), ())
+    assert cells.marks_of(mixed, 2, ";")[:2] == ((".", ","), ())
     alone = [["1,234"], ["5,678"]]
-    assert cells.marks_of(alone, 1, ";") == ((",",), (0,))
-    assert cells.marks_of(alone, 1, ",") == ((".",), (0,))
+    assert cells.marks_of(alone, 1, ";")[:2] == ((",",), (0,))
+    assert cells.marks_of(alone, 1, ",")[:2] == ((".",), (0,))
+
+
+def test_numbers_that_are_taken_for_thousands_because_others_have_the_other_mark_are_named() -> None:
+    """1.719 between 1,25 and 2,5 may be either; not where 1.234,5 shows that the column groups thousands."""
+    german = [["1,25", "1.719"], ["1.719", "2,5"], ["2,5", "1.234,5"], ["1.801", "3,5"]]
+    found = cells.marks_of(german, 2, ";")
+    assert found.marks == (",", ",")
+    assert found.grouped == (cells.GroupedNumbers(column=0, row=1, cells=2, mark=","),)
+    assert cells.marks_of([["1.719"], ["2.5"]], 1, ",").grouped == ()
+    assert cells.marks_of([["1.719", "1,5"]], 2, ";").grouped == (cells.GroupedNumbers(0, 0, 1, ","),)

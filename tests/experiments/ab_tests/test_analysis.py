@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from bandit.errors import InvalidRequest
-from experiments.ab_tests.analysis import ArmComparison, ExperimentPlan, ExperimentResult, analyse
+from experiments.ab_tests.analysis import ArmComparison, ExperimentResult, analyse
+from experiments.ab_tests.experiment_plan import ExperimentPlan
 from experiments.ab_tests.experiment_table import TableColumns, read_table
 
 HILLSTROM = Path(__file__).parents[3] / "simulations" / "datasets" / "data" / "hillstrom_even_rows.csv.gz"

@@ -112,7 +112,7 @@ def test_rows_of_one_person_are_one_row(tmp_path: Path) -> None:
 
 
 def test_an_arm_that_is_not_declared_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"t.csv:3: arm: 'B' is no arm of the declared shares → one of a, b"):
+    with pytest.raises(InvalidRequest, match=r"shares: no row has the arm 'b', and .*t.csv:3: arm has 'B' → known: B"):
         read(tmp_path, "arm,y\na,1\nB,0\n", TableColumns("arm", ("y",)), ("a", "b"))
 
 

@@ -102,6 +102,13 @@ def test_actions_without_names_are_numbered_by_their_place(tmp_path: Path) -> No
     assert any("the same place has to be the same action" in note for note in log.notes)
 
 
+def test_actions_in_another_order_are_as_many_and_need_no_note(tmp_path: Path) -> None:
+    one = {"_label_cost": 0.0, "_label_probability": 0.5, "_label_Action": 2, "a": [2, 1], "p": [0.5, 0.5]}
+    log, rounds = one_chunk(written(tmp_path / "log.json", dsjson(one, one | {"a": [1, 2]})))
+    assert rounds.action.tolist() == [1, 1]
+    assert not any("the same place" in note for note in log.notes)
+
+
 GOOD = {"_label_cost": 0.0, "_label_probability": 0.5, "_label_Action": 2, "a": [2, 1], "p": [0.5, 0.5]}
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from experiments.inference.intervals import Interval
-from experiments.inference.money import NetGain, daily
+from experiments.inference.money import DecisionTimes, NetGain
 from experiments.reports.report import plain_gain
 
 DAY = 86_400_000_000
@@ -56,13 +56,14 @@ def test_what_is_sure_costs_nothing_to_know_and_what_is_not_known_is_left_out() 
 
 def test_a_month_is_thirty_days_of_the_measured_rate() -> None:
     at = np.arange(0, 4 * DAY + 1, DAY // 100)
-    assert daily(at) == pytest.approx(100.0)
-    gain = NetGain(Interval(0.5, 0.4, 0.6, 401), 0.05, daily(at), "EUR")
+    times = DecisionTimes.of(at[300:]) + DecisionTimes() + DecisionTimes.of(at[:300])
+    assert times.daily == pytest.approx(100.0)
+    gain = NetGain(Interval(0.5, 0.4, 0.6, 401), 0.05, times.daily, "EUR")
     assert gain.month == pytest.approx((1500.0, 1200.0, 1800.0, 401))
     assert "or +1,500 EUR a month [+1,200, +1,800] at 100 decisions a day" in gain.sentence
-    assert daily(at[:50]) is None, "half a day says nothing of a month"
-    assert daily(at[:1]) is None
-    assert daily(None) is None
+    assert DecisionTimes.of(at[:50]).daily is None, "half a day says nothing of a month"
+    assert DecisionTimes.of(at[:1]).daily is None
+    assert DecisionTimes.of(at[:0]).daily is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 40])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandit.arrays import Array
-from experiments.inference.support import SupportSums, sentence
+from experiments.inference.support import SupportSums, least_words, sentence
 
 N, K = 4000, 3
 Drawn = tuple[Array, Array, Array]
@@ -62,7 +62,8 @@ def test_an_arm_that_the_log_never_showed_is_refused_in_plain_words() -> None:
     assert np.isnan(two.least)
     assert two.why == "in 100.0% of the rounds in which the policy would show it, the log never could"
     said = sentence((none, one, two), ("none", "tip", "offer"))
-    assert said == "The log cannot say what the policy's choices bring for offer (20.0% of its choices)"
+    offer = "The log cannot say what the policy's choices bring for offer (20.0% of its choices)"
+    assert said == f"{offer}, on which its estimate rests"
 
 
 def test_an_arm_that_the_policy_never_chooses_is_not_asked_for() -> None:
@@ -81,3 +82,26 @@ def test_a_log_of_drawn_propensities_alone_tells_what_its_own_rounds_can() -> No
     assert found[0].share == pytest.approx(0.5, abs=0.03)
     assert found[2].least == 0.05
     assert found[1].answer == "not asked"
+
+
+def test_the_least_propensity_says_where_the_log_could_not_show_the_arm_at_all() -> None:
+    """An arm that is 0 in a tenth of the rounds and 0.05 elsewhere has no least propensity of 0.05."""
+    action, p = log(0.05)
+    p[: N // 10, 2], p[: N // 10, 0] = 0.0, 1.0 - p[0, 1]
+    action = np.where((np.arange(N) < N // 10) & (action == 2), 0, action)
+    none, _, offer = sums(action, p, np.tile([0.5, 0.0, 0.5], (N, 1))).arms()
+    assert least_words(offer) == "0 in 10.0%, else 0.05"
+    assert (offer.answer, offer.why) == (
+        "cannot say",
+        "in 10.0% of the rounds in which the policy would show it, the log never could",
+    )
+    assert least_words(none) == f"{none.least:.3g}"
+
+
+def test_arms_that_are_hardly_chosen_do_not_carry_the_estimate() -> None:
+    action, p = log(0.0)
+    found = sums(action, p, np.tile([0.795, 0.2, 0.005], (N, 1))).arms()
+    said = "The log cannot say what the policy's choices bring for offer (0.5% of its choices)"
+    assert (
+        sentence(found, ("none", "tip", "offer")) == f"{said}: too few for the policy's own estimate to depend on them"
+    )

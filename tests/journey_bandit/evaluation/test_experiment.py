@@ -87,7 +87,7 @@ def test_an_option_that_says_nothing_is_refused(clicks: Path, given: tuple[str, 
 def test_a_number_that_is_none_is_named_by_its_option(clicks: Path) -> None:
     done = run("evaluate", "table", clicks, "--arm", "variant", "--outcome", "clicks", "--shares", "a=half,b=.5")
     assert isinstance(done.exception, InvalidRequest)
-    assert str(done.exception) == "shares: 'half' is not a number → a number, such as 0.5"
+    assert str(done.exception) == "shares: 'half' is not a number → a number, such as 0.5, 50% or 1/2"
 
 
 def test_power_says_people_lift_or_chance() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -184,7 +185,69 @@ def test_the_manifest_names_its_log(run: Run, ledger: Path, tmp_path: Path) -> N
     run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "again")
     assert json.loads((tmp_path / "again" / "_manifest.json").read_bytes())["digest"] == digest
     shown = run("evaluate", "--rounds", tmp_path / "log", *ASKED[:-1], "--force")
-    assert f"of the export whose manifest is {digest}" in shown.output
+    assert f"of the export whose manifest begins with {digest[:16]}\n" in shown.output
+
+
+def even(file: Path) -> Path:
+    """700 decisions that show each of the first three arms with a third, no other one."""
+    rng, p = np.random.default_rng(9), np.array([1 / 3] * 3 + [0.0] * (K - 3))
+    decisions = [
+        msgspec.structs.replace(decided(s, rng), propensity=p, arm=STAGE.arms[rng.integers(3)], excluded={})
+        for s in range(1, N + 1)
+    ]
+    told: dict[str, Any] = {"stage": "cart", "at": 1, "why": "reward", "learned": True, "tau": 1.0, "nu": 0.0}
+    done = [
+        Settlement(decision_seq=s, arm=d.arm, reward=float(rng.random() < 0.3), **told)
+        for s, d in enumerate(decisions, 1)
+    ]
+    store = open_store(f"sqlite:///{file}")
+    audit.claim(store, TRAVEL, "salt")
+    store.record(decisions, [], 0, store.specs())
+    store.settle(done)
+    store.close()
+    return file
+
+
+def test_an_export_says_the_net_gain_that_its_ledger_says(run: Run, tmp_path: Path) -> None:
+    """The same words and figures, whatever is measured, below the table of policies and before everything else."""
+    ledger, log = even(tmp_path / "l.db"), tmp_path / "log"
+    run("export", "--ledger", ledger, "--stage", "cart", log)
+    both = ("--ledger", ledger, "--stage", "cart"), ("--rounds", log)
+    asked = ("--policy", "logged", "--policy", "fixed:reminder")
+    for measure in ("net", "reward"):
+        shown = [run("evaluate", *of, *asked, "--measure", measure).stdout.splitlines() for of in both]
+        said = [
+            [line for line in lines if re.match(r"[\w:]+: .* no nudge, .* EUR per decision", line)] for lines in shown
+        ]
+        assert [line.split(": ")[0] for line in said[0]] == ["logged", "fixed:reminder"]
+        assert said[0] == said[1]
+        for lines in shown:
+            first, second, *_ = (i for i, line in enumerate(lines) if line.startswith("┃"))
+            assert lines[first].split("┃")[1].strip() == "policy"
+            assert first < lines.index(said[0][0]) < second
+    ours, theirs = (json.loads(run("evaluate", *of, *asked, "--json").stdout)["money"] for of in both)
+    assert {name: gain["said"] for name, gain in ours.items()} == {name: gain["said"] for name, gain in theirs.items()}
+
+
+def test_what_no_nudge_earns_is_no_prediction(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """No nudge was drawn with a chance of 10⁻⁷: no net gain, and the reason, in both."""
+    run("export", "--ledger", ledger, "--stage", "cart", tmp_path / "log")
+    for of in (("--ledger", ledger, "--stage", "cart"), ("--rounds", tmp_path / "log")):
+        found = json.loads(run("evaluate", *of, *ASKED, "--force").stdout)
+        assert "money" not in found
+        assert found["money_refused"]
+        shown = run("evaluate", *of, *ASKED[:-1], "--force").stdout
+        assert f"the log cannot say what no nudge earns: {found['money_refused'][0]['reason']}: " in shown
+
+
+def test_a_taken_folder_of_an_export_tells_how_to_go_on(run: Run, ledger: Path, tmp_path: Path) -> None:
+    for name, hint in (("log", True), ("mine", False)):
+        (tmp_path / name).mkdir()
+        if hint:
+            (tmp_path / name / "_manifest.json").write_text("{}")
+        done = run("export", "--ledger", ledger, "--stage", "cart", tmp_path / name)
+        assert "give a name that is not taken" in str(done.exception)
+        assert ("say --continue" in str(done.exception)) == hint
 
 
 def a_byte(folder: Path) -> None:

@@ -187,9 +187,8 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
     text, as_json = (run("monitor", "--ledger", "shop.db", "--stage", "cart", *more) for more in ((), ("--json",)))
     body = json.loads(as_json.stdout)
     assert body["measure"] == "net"
-    assert "net value, EUR per decision" in words(text)
-    people = "a person brought 1.5 EUR more in all with nudges than one in the holdout (95 %: 1.25 to 1.75;"
-    assert f"{people} 900 people with, 1,100 without)" in words(text)
+    people = "a person brought 1.5 EUR more in all with nudges than one in the holdout (95 %, one look: +1.25 to +1.75,"
+    assert f"{people} above 0 is more; 900 people with, 1,100 without)" in words(text)
     assert (body["people"]["difference"], body["people"]["holdout"]) == (1.5, 1100)
     for said in (words(text), " ".join(body["notes"])):
         assert "declared are 90.00, 10.00 %" in said

@@ -103,3 +103,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_command_for_the_experiment_is_still_there() -> None:
     assert "MineThatData" in replay("hillstrom", "--help").output
     assert "hillstrom" in replay("--help").output
+
+
+def test_the_best_constant_arm_stands_beside_the_policy(tmp_path: Path) -> None:
+    """Three of four rows are of one class: always that one is wrong in every fourth of all 400 rows, half of what
+    chance loses among two classes.
+    """
+    path = tmp_path / "people.csv"
+    path.write_text("size,kind\n" + "".join(f"{i % 7},{'rare' if i % 4 == 0 else 'usual'}\n" for i in range(400)))
+    asked = ("--csv", path, "--label", "kind", "--rounds", 400, "--seeds", 2)
+    found = json.loads(replay(*asked, "--json").stdout)["best_constant"]
+    assert (found["class"], found["policy"], found["wrong_answers"]) == ("usual", "always usual", [100, 100])
+    assert found["regret_pct_of_uniform"]["mean"] == pytest.approx(50.0)
+    shown = replay(*asked).stdout
+    assert "always usual" in shown
+    assert shown.split("│ 400")[1].split("│")[2].strip() == "50.0"
