@@ -63,6 +63,7 @@ from api.routes import health as health_routes
 from api.routes import people as people_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.telemetry import access_log
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.fair_turns import FairTurns
 from api.traffic.request_limits import RequestLimits
@@ -158,6 +159,8 @@ def _joined(
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
+    if settings.access_log:
+        app.entry = access_log.logged(app.entry)
     app.trial, app.proxies = settings.dev, TrustedProxies(networks(settings.trusted_proxies))
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
@@ -351,6 +354,6 @@ def _cors(origins: str) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["GET", "POST"],
-        allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
-        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization", "X-Request-Id", "traceparent"],
+        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"],
     )

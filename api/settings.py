@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.telemetry.logs import LogFormat, LogLevel
 from api.traffic.client_addresses import networks
 from api.traffic.connections import IN_ALL, PER_ADDRESS
 from bandit.errors import InvalidRequest, Problem
@@ -51,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: bool = True  # the page at /docs
     mlflow_ui: str = ""  # address of MLflow's pages, to which the console links
     metrics: Literal["open", "read", "metrics"] = "open"  # read, metrics: /metrics needs a key with that scope
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+    access_log: bool = False  # a line for each answer
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
