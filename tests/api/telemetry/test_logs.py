@@ -19,6 +19,7 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from api.http.keys import create
+from api.server import free_port
 from api.telemetry import logs
 from api.telemetry.logs import JsonLines, TextLines
 from api.telemetry.request_context import CURRENT, RequestContext
@@ -81,17 +82,21 @@ def test_text_escapes_what_could_begin_a_line() -> None:
 
 
 @contextmanager
-def captured(form: logging.Formatter) -> Iterator[io.StringIO]:
-    out = io.StringIO()
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(form)
-    logging.root.addHandler(handler)
+def captured() -> Iterator[dict[str, io.StringIO]]:
+    """What this process logs, in each form; without the lines of the client that a test asks with."""
+    outs = {"json": io.StringIO(), "text": io.StringIO()}
+    handlers = [logging.StreamHandler(outs[form]) for form in outs]
     before = logging.root.level
+    for handler, form in zip(handlers, (JsonLines(), TextLines()), strict=True):
+        handler.setFormatter(form)
+        handler.addFilter(lambda record: record.name != "httpx")
+        logging.root.addHandler(handler)
     logging.root.setLevel("INFO")
     try:
-        yield out
+        yield outs
     finally:
-        logging.root.removeHandler(handler)
+        for handler in handlers:
+            logging.root.removeHandler(handler)
         logging.root.setLevel(before)
 
 
@@ -119,30 +124,30 @@ def every_request(client: TestClient[Litestar], personal: str) -> Iterator[tuple
             yield method, path, {"headers": header | {"x-api-key": personal.encode()}, "content": personal.encode()}
 
 
-@pytest.mark.parametrize("form", [JsonLines(), TextLines()], ids=["json", "text"])
 @pytest.mark.parametrize("keys", [False, True], ids=["dev", "keys"])
-def test_nothing_that_people_send_to_any_route_is_logged(
-    serving: Serving, tmp_path: Path, form: logging.Formatter, keys: bool
-) -> None:
+def test_nothing_that_people_send_to_any_route_is_logged(serving: Serving, tmp_path: Path, keys: bool) -> None:
     settings: dict[str, Any] = {}
     if keys:
         create(tmp_path / "keys.toml", "backend", ["decide"])
         settings = {"keys": str(tmp_path / "keys.toml"), "trusted_proxies": "127.0.0.1"}
     statuses = set[int]()
-    with captured(form) as out, serving(access_log=True, **settings) as client:
+    with captured() as outs, serving(access_log=True, **settings) as client:
         asked = [one for personal in PERSONAL for one in every_request(client, personal)]
+        if keys:  # keys that are none are answered slowly
+            asked = asked[:: len(asked) // 40]
         for method, path, given in asked:
-            statuses.add(client.request(method, path, **given).status_code)
+            statuses.add(client.request(method, path, follow_redirects=False, **given).status_code)
         client.get(f"/{MARK}")
         client.request(MARK.upper().replace(".", ""), "/v1/stages")
-    lines = out.getvalue().split("\n")
-    assert len(asked) > 500
-    assert statuses >= ({401, 405} if keys else {200, 400, 404})
-    assert sum("journey_bandit.access" in line for line in lines) >= len(asked)
-    assert [line for line in lines if MARK in line.lower() or MARK.replace(".", "") in line.lower()] == []
-    assert "forged" not in out.getvalue()
-    if isinstance(form, JsonLines):
-        assert all(json.loads(line).keys() >= {"time", "level", "logger", "event"} for line in lines if line)
+    assert len(asked) >= 40
+    assert statuses >= ({401} if keys else {200, 400, 404})
+    for out in outs.values():
+        said = out.getvalue().lower()
+        assert said.count("journey_bandit.access") == len(asked) + 2
+        assert [line for line in said.splitlines() if MARK in line or MARK.replace(".", "") in line] == []
+        assert "forged" not in said
+    for line in outs["json"].getvalue().splitlines():
+        assert json.loads(line).keys() >= {"time", "level", "logger", "event", "request_id"}, line
 
 
 def test_the_access_log_has_routes_not_paths_and_is_off_unless_asked_for(
@@ -166,7 +171,7 @@ def test_the_access_log_has_routes_not_paths_and_is_off_unless_asked_for(
     assert found == [
         ("POST", "/v1/decisions", 200),
         ("POST", "/v1/decisions", 404),
-        ("GET", "/v1/users/{user_id:str}/journey", 200),
+        ("GET", "/v1/users/{user_id}/journey", 200),
         ("HEAD", "/health/ready", 200),
         ("GET", "(refused)", 404),
     ]
@@ -201,10 +206,10 @@ def test_lines_before_the_form_is_known_are_logged_in_it(capsys: pytest.CaptureF
     assert lines[2]["exception"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_a_service_that_logs_json_says_nothing_else(tmp_path: Path, catalogue_file: Path, free_port: int) -> None:
-    log = tmp_path / "serve.log"
-    where = ("--app", str(catalogue_file), "--store", "memory://", "--port", str(free_port), "--dev", "--salt", "s")
-    url = f"http://127.0.0.1:{free_port}"
+def test_a_service_that_logs_json_says_nothing_else(tmp_path: Path, catalogue_file: Path) -> None:
+    log, port = tmp_path / "serve.log", free_port("127.0.0.1")
+    where = ("--app", str(catalogue_file), "--store", "memory://", "--port", str(port), "--dev", "--salt", "s")
+    url = f"http://127.0.0.1:{port}"
     with processes.stopping(server := processes.serve(*where, "--log-format", "json", "--access-log", log=log)):
         processes.wait(server, f"{url}/health/ready", log)
         headers = {"x-request-id": "from-outside"}

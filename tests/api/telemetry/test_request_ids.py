@@ -1,4 +1,4 @@
-"""The id of a request: from the client if it is safe to log, made otherwise, and the same wherever the request is told."""
+"""The id of a request: from the client if it is safe to log, made otherwise, the same wherever the request is told."""
 
 import logging
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_two_ids_are_none() -> None:
 
 def test_a_problem_and_a_refusal_by_a_limit_name_the_request(serving: Serving, tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
-    key = create(keys, "backend", ["decide"], rate=1, burst=1)
+    key = create(keys, "backend", ["decide"], quota={"rate": 1, "burst": 1})
     with serving(keys=str(keys)) as client:
         for number, status in enumerate((404, 429, 429)):  # the second refusal is encoded already
             headers = {"x-api-key": key, "x-request-id": f"r-{number}"}
@@ -67,7 +67,7 @@ def test_a_line_of_a_request_has_its_id_and_its_trace(
     seen = list[tuple[str, str]]()
 
     class Noting(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
+        def filter(self, _: logging.LogRecord) -> bool:
             context = CURRENT.get()
             seen.append((context.id, context.trace_id) if context else ("", ""))
             return True
