@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: LogFormat = "text"
     log_level: LogLevel = "info"
     access_log: bool = False  # a line for each answer
+    otlp: str = ""  # address of a receiver of traces, OTLP over HTTP
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -82,6 +83,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         raise _wrong("trusted_proxies", str(error)) from error
     if settings.mlflow_ui and not _PAGES.fullmatch(settings.mlflow_ui):
         raise _wrong("mlflow_ui", f"{settings.mlflow_ui!r} is no http or https address without ? and #")
+    if settings.otlp and not _PAGES.fullmatch(settings.otlp):
+        raise _wrong("otlp", f"{settings.otlp!r} is no http or https address without ? and #")
     return settings
 
 

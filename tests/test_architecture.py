@@ -16,7 +16,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2", "opentelemetry"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world
@@ -36,6 +36,7 @@ WITHIN = {  # the only module of that package
     ("api", "threadpoolctl"): "api.server",
     ("api", "jwt"): "api.http.browser_access",
     ("api", "jinja2"): "api.console.rendering",
+    ("api", "opentelemetry"): "api.telemetry.tracing",
 }
 
 ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same package that it may import

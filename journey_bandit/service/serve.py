@@ -49,6 +49,7 @@ log = logging.getLogger("journey_bandit.server")
 @click.option("--log-format", help="text, or json: an object on each line.  [default: text]")
 @click.option("--log-level", help="info, warning or error: from which level on is logged.  [default: info]")
 @click.option("--access-log", is_flag=True, default=None, help="Log a line for each answer.")
+@click.option("--otlp", help="Address that gets traces as OTLP over HTTP, such as http://127.0.0.1:4318.")
 @click.option("--mlflow-ui", help="Address of MLflow's pages, to which the console links releases.")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
