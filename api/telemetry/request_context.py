@@ -14,9 +14,9 @@ from litestar.types import Message, Send
 
 HEADER = b"x-request-id"
 
-_SAFE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SAFE = re.compile(rb"(?=[^-])[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-_PROCESS = secrets.token_hex(8)
+_PROCESS = f"{secrets.token_hex(8)}-".encode()
 _NUMBER = itertools.count(1)
 
 
@@ -32,12 +32,11 @@ class RequestContext:
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]):
         self._headers = headers
         self._trace_id: str | None = None
-        self.name = b""
-        for key, value in headers:
-            if key == HEADER:
-                self.name = value if not self.name and _SAFE.fullmatch(value) else b"-"
-        if self.name in {b"", b"-"}:  # none came, or two, or one that nobody should log
-            self.name = b"%s-%x" % (_PROCESS.encode(), next(_NUMBER))
+        came = [value for key, value in headers if key == HEADER]
+        if len(came) == 1 and _SAFE.fullmatch(came[0]):
+            self.name = came[0]
+        else:
+            self.name = b"%s%x" % (_PROCESS, next(_NUMBER))
 
     @property
     def id(self) -> str:
