@@ -30,10 +30,10 @@ def compensated(values: Iterable[Any], start: Any = 0) -> Any:
     return start + math.fsum(found) if found and all(isinstance(one, float) for one in found) else plain(found, start)
 
 
-def lifted(rng: np.random.Generator) -> list[float]:
+def lifted(rng: np.random.Generator) -> tuple[float, ...]:
     k = int(rng.integers(4, 8))
     p, floors = rng.dirichlet(np.full(k, 0.3)), rng.dirichlet(np.ones(k)) * 0.9
-    return floor.floored(p, floors, np.ones(k, dtype=bool)).tolist()
+    return tuple(map(float, floor.floored(p, floors, np.ones(k, dtype=bool))))
 
 
 def accused(rng: np.random.Generator) -> float:
