@@ -9,10 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo try test lint bench serve stories review ui docs chaos soak lock audit clients clean help
+.PHONY: demo try test lint bench serve stories review ui docs chaos soak lock audit matrix release-check clients clean help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real and simulated people, MLflow
 	$(BIN)/journey-bandit demo
@@ -48,6 +48,14 @@ audit:  ## known vulnerabilities of what is locked; needs the internet, and says
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/python -m tools.audit
+
+release-check: $(VENV)/docs.done  ## what a release needs: versions agree, changelog, wheel, licences, docs; and a bill of materials, in dist/
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
+	$(BIN)/python -m tools.release_check --sbom $(VENV)/sbom/bin/cyclonedx-py
+
+matrix: $(VENV)/run.done  ## the wheel on every Python that is here: 3.11 to 3.14, a clean environment each
+	$(BIN)/python -m tools.python_matrix
 
 bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.comparison.decide

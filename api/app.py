@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
@@ -63,6 +63,7 @@ from api.routes import health as health_routes
 from api.routes import people as people_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.telemetry import access_log
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.fair_turns import FairTurns
 from api.traffic.request_limits import RequestLimits
@@ -72,15 +73,20 @@ from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
 from bandit.records import Release
 
+if TYPE_CHECKING:  # its packages are an extra
+    from api.telemetry.tracing import Tracing
+
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
 
 
-def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
+def create_app(
+    settings: Settings, *, clock: Clock | None = None, store: Store | None = None, tracing: "Tracing | None" = None
+) -> Litestar:
     """Litestar application of one app's service, ready to serve: `create_service` without the reload. For tests, tools,
     and ASGI servers that are not ours; arguments and errors are those of `create_service`.
     """
-    return create_service(settings, clock=clock, store=store).app
+    return create_service(settings, clock=clock, store=store, tracing=tracing).app
 
 
 class CreatedService(NamedTuple):
@@ -96,11 +102,16 @@ class CreatedService(NamedTuple):
 
 
 def create_service(
-    settings: Settings, *, clock: Clock | None = None, store: Store | None = None, monitor: Monitor | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    store: Store | None = None,
+    monitor: Monitor | None = None,
+    tracing: "Tracing | None" = None,
 ) -> CreatedService:
     """Service of one app, ready to serve: it opens the store that the settings name (or takes the one given) and closes
     it at shutdown. Its threads start and stop with the application's lifespan. `monitor` makes the lift reports that
-    the console shows.
+    the console shows. `tracing` takes the place of the one that the settings ask for.
 
     Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
@@ -116,7 +127,7 @@ def create_service(
     try:
         clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.SteadyClock(kept_mark(store)))
         _check_clock(settings, clock, store)
-        ground = SharedResources(settings, store, clock, Metrics())
+        ground = SharedResources(settings, store, clock, Metrics(), tracing or _tracing(settings, catalogue.app))
         current = CurrentParts(ground, build(ground, catalogue, endpoints))
         return _joined(current, AccessControl(keys, clock), pace, monitor)
     except BaseException:
@@ -133,7 +144,7 @@ def _joined(
     current: CurrentParts, gate: AccessControl, pace: Callable[[], float], monitor: Monitor | None
 ) -> CreatedService:
     """The application around parts that are built. `pace`: the clock of limits, in seconds."""
-    settings, _, _, metrics = current.ground
+    settings, _, _, metrics, tracing = current.ground
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
 
@@ -163,6 +174,10 @@ def _joined(
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
+    if settings.access_log:
+        app.entry = access_log.logged(app.entry)
+    if tracing is not None:
+        app.entry = tracing.traced(app.entry)
     app.trial, app.proxies = settings.dev, TrustedProxies(networks(settings.trusted_proxies))
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
@@ -195,7 +210,7 @@ def _routes(
     people: PeopleService,
 ) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
-    settings, store, clock, metrics = current.ground
+    settings, store, clock, metrics, _ = current.ground
 
     async def health() -> Health:
         async with current.inside() as parts:
@@ -244,6 +259,19 @@ def _routes(
     ]
 
 
+def _tracing(settings: Settings, app: str) -> "Tracing | None":
+    """Traces that go where the settings say, None where they say nothing. InvalidRequest without the extra."""
+    if not settings.otlp:
+        return None
+    try:
+        from api.telemetry import tracing
+
+        return tracing.otlp(settings.otlp, app, VERSION)
+    except ModuleNotFoundError as error:
+        fix = "pip install 'journey-bandit[otel]', or leave --otlp out"
+        raise InvalidRequest(Problem("otlp", f"{error.name} is not installed", fix)) from error
+
+
 def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
     """InvalidRequest for a driven clock outside trials, LedgerError if it would begin before what the ledger holds."""
     if isinstance(clock, clocks.DrivenClock):
@@ -280,6 +308,8 @@ def _lifespan(
             current.parts.sending.stop()
             current.parts.worker.stop()
             current.ground.store.close()
+            if current.ground.tracing is not None:
+                await asyncio.to_thread(current.ground.tracing.stop)
 
     return lifespan
 
@@ -356,6 +386,6 @@ def _cors(origins: str) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["GET", "POST"],
-        allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
-        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization", "X-Request-Id", "traceparent"],
+        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"],
     )

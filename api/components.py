@@ -8,7 +8,7 @@ Nobody else is kept waiting: a client that is still sending its body has not beg
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from api import clocks
 from api.catalogue_files import Image, images
@@ -25,8 +25,11 @@ from api.metrics import Metrics
 from api.settings import Settings
 from api.stores import Store
 from api.webhooks.config import Endpoint
-from api.webhooks.dispatcher import WebhookDispatcher
+from api.webhooks.dispatcher import Traceparents, WebhookDispatcher, untraced
 from bandit.catalogue.model import Catalogue
+
+if TYPE_CHECKING:  # its packages are an extra
+    from api.telemetry.tracing import Tracing
 
 
 class CatalogueParts(NamedTuple):
@@ -46,14 +49,15 @@ class CatalogueParts(NamedTuple):
 
 
 class SharedResources(NamedTuple):
-    """Resources that outlive a catalogue: settings, the open ledger, clock and metrics. Parts are built on them; the
-    app's lifespan closes the ledger at the end.
+    """Resources that outlive a catalogue: settings, the open ledger, clock, metrics, and traces if there are such.
+    Parts are built on them; the app's lifespan closes the ledger at the end.
     """
 
     settings: Settings
     store: Store
     clock: Clock
     metrics: Metrics
+    tracing: "Tracing | None" = None
 
 
 def build(
@@ -85,7 +89,7 @@ def _built(
     before: Worker | None,
 ) -> CatalogueParts:
     """Parts under a catalogue that has claimed the ledger."""
-    settings, store, clock, metrics = ground
+    settings, store, clock, metrics, tracing = ground
     scale = settings.window_scale
     budgets = Budgets(catalogue, store, clock(), scale)
     driven = isinstance(clock, clocks.DrivenClock)
@@ -94,13 +98,16 @@ def _built(
     worker = Worker(
         store, catalogue, clock, metrics, settings.queue, budgets.settled, scale, asked=driven, before=before
     )
+    traceparents: Traceparents = untraced
+    if tracing is not None:
+        worker.trace_commit, traceparents = tracing.commit, tracing.traceparent
     service = DecisionService(
         catalogue, store, worker, budgets, salt=salt, clock=clock, metrics=metrics, window_scale=scale
     )  # fmt: skip
     return CatalogueParts(
         catalogue=catalogue,
         worker=worker,
-        sending=WebhookDispatcher(endpoints, catalogue, store, worker, clock, metrics),
+        sending=WebhookDispatcher(endpoints, catalogue, store, worker, clock, metrics, traceparents),
         service=service,
         events=EventService(catalogue, store, worker, service.maker, salt=salt, clock=clock, metrics=metrics),
         flags=Flags(service, store, salt=salt, clock=clock, window_scale=scale),

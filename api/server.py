@@ -22,6 +22,7 @@ import threadpoolctl
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server.embed import Server
 from litestar import Litestar
 
@@ -37,6 +38,7 @@ log = logging.getLogger("journey_bandit.server")
 _HEADER_MS = 5_000  # a client that sends its headers slower is closed
 _UNASSIGNED = range(20_000, 32_768)  # ports below those that Linux (32768) and others (49152) give to connections
 _GRACE_SECONDS = 10  # open requests may finish for so long: more than headers and a body may take
+_GRANIAN_LOGS = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}}}  # into our own log
 _YOUNG, _MIDDLE, _OLD = 20_000, 20, 50  # thresholds of the garbage collector's three generations
 
 
@@ -183,7 +185,8 @@ def serve(
         websockets=False,
         backlog=connections.backlog(),
         backpressure=2 * bounds.in_all,  # the reaper keeps fewer; above this, granian accepts no more for a while
-        log_enabled=False,
+        log_level=LogLevels.warning,
+        log_dictconfig=_GRANIAN_LOGS,
     )
     server.workers_kill_timeout = _GRACE_SECONDS
 

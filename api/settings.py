@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.telemetry.logs import LogFormat, LogLevel
 from api.traffic.client_addresses import networks
 from api.traffic.connections import IN_ALL, PER_ADDRESS
 from bandit.errors import InvalidRequest, Problem
@@ -51,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docs: bool = True  # the page at /docs
     mlflow_ui: str = ""  # address of MLflow's pages, to which the console links
     metrics: Literal["open", "read", "metrics"] = "open"  # read, metrics: /metrics needs a key with that scope
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+    access_log: bool = False  # a line for each answer
+    otlp: str = ""  # address of a receiver of traces, OTLP over HTTP
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -78,6 +83,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         raise _wrong("trusted_proxies", str(error)) from error
     if settings.mlflow_ui and not _PAGES.fullmatch(settings.mlflow_ui):
         raise _wrong("mlflow_ui", f"{settings.mlflow_ui!r} is no http or https address without ? and #")
+    if settings.otlp and not _PAGES.fullmatch(settings.otlp):
+        raise _wrong("otlp", f"{settings.otlp!r} is no http or https address without ? and #")
     return settings
 
 

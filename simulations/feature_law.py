@@ -124,7 +124,7 @@ def _table(given: list[dict[str, Any]], columns: list[str], at: list[int]) -> Ar
 def _category_shares(share: Any, feature: Feature) -> list[float]:
     """P(value) in declared order; what a persona leaves out is shared equally among the values it does not name."""
     named = dict(share)
-    rest = (1.0 - sum(named.values())) / max(1, len(feature.values) - len(named))
+    rest = (1.0 - math.fsum(named.values())) / max(1, len(feature.values) - len(named))
     return [max(float(named.get(v, rest)), 1e-12) for v in feature.values]
 
 

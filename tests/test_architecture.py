@@ -19,7 +19,7 @@ HOMES = {CLIENT: ROOT / "clients" / "python"}  # of packages that do not stand a
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2", "opentelemetry"},
     CLIENT: {"httpx", "msgspec"},
 }
 MUST_NOT = {
@@ -41,6 +41,7 @@ WITHIN = {  # the only module of that package
     ("api", "threadpoolctl"): "api.server",
     ("api", "jwt"): "api.http.browser_access",
     ("api", "jinja2"): "api.console.rendering",
+    ("api", "opentelemetry"): "api.telemetry.tracing",
 }
 
 ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same package that it may import
@@ -56,8 +57,9 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "bandit.learning": {"bandit.catalogue", "bandit.policies", "bandit.numerics", "bandit.reporters"},
     "api.stores": set(),
     "api.messages": set(),
+    "api.telemetry": set(),
     "api.traffic": set(),
-    "api.http": {"api.messages", "api.traffic"},
+    "api.http": {"api.messages", "api.traffic", "api.telemetry"},
     "api.releases": {"api.stores", "api.operations"},
     "api.ledger": {"api.stores", "api.releases"},
     "api.operations": {"api.stores", "api.messages"},

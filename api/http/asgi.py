@@ -19,6 +19,8 @@ from api.http.error_responses import MEDIA, limit_problem
 from api.http.hot_routes import HotRoutes
 from api.http.protocol_paths import rewrite
 from api.http.unread_body import UnreadBody, is_host
+from api.telemetry.access_log import Serve
+from api.telemetry.request_context import CURRENT, RequestContext, current_id
 from api.traffic.client_addresses import TrustedProxies
 from api.traffic.connections import network
 from api.traffic.delays import CommonDelays
@@ -52,6 +54,7 @@ class ProtocolApp(Litestar):
         """
         self.large = LargeAnswers(self._busy)
         self.plain, self._count = plain, refused
+        self.entry: Serve = self._admit  # what is on for each request, such as the access log, is put around it
         self._contents: dict[str, bytes] = {}
         self._delays = CommonDelays()
         super().__init__(*given, **named)
@@ -66,17 +69,26 @@ class ProtocolApp(Litestar):
             await super().__call__(scope, receive, send)
             return
         asked = cast(HTTPScope, scope)
+        context = RequestContext(asked["headers"])
+        before = CURRENT.set(context)
+        try:
+            await self.entry(asked, cast(Receive, receive), context.naming(cast(Send, send)))
+        finally:
+            CURRENT.reset(before)
+
+    async def _admit(self, asked: HTTPScope, receive: Receive, send: Send) -> None:
+        """Serve a request within the limits of its key or address, or turn it away."""
         if self.limits is None or asked["path"].startswith(_HEALTH):
-            await self._serve(asked, cast(Receive, receive), cast(Send, send), None)
+            await self._serve(asked, receive, send, None)
             return
         try:
             visit = self.limits.arrive(presented_in(asked["headers"]), self._address(asked))
         except LimitReached as error:
-            await self._turn_away(asked, cast(Receive, receive), cast(Send, send), error)
+            await self._turn_away(asked, receive, send, error)
             return
         remember(cast(dict[str, Any], asked), visit)
         try:
-            await self._serve(asked, cast(Receive, receive), cast(Send, send), visit)
+            await self._serve(asked, receive, send, visit)
         finally:
             visit.leave()
 
@@ -143,6 +155,7 @@ class ProtocolApp(Litestar):
             if len(self._contents) >= _CONTENTS:
                 self._contents.clear()
             content = self._contents[error.detail] = msgspec.json.encode(limit_problem(error))
+        content = b'%s,"request_id":"%s"}' % (content[:-1], current_id().encode())
         headers = [(b"content-type", MEDIA.encode()), (b"content-length", str(len(content)).encode())]
         headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
         if self.cors_config is not None:

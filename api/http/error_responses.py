@@ -12,6 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from api.http.request_body import BODY
 from api.messages.decisions import ProblemReply
+from api.telemetry.request_context import current_id
 from api.traffic.refusals import LimitReached
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 
@@ -54,6 +55,7 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     else:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         problem = _problem("internal", "This is our fault", 500, "The error was logged.")
+    problem = msgspec.structs.replace(problem, request_id=current_id() or msgspec.UNSET)
     if problem.status == 503:
         headers.setdefault("Retry-After", "1")
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA, headers=headers)

@@ -95,6 +95,7 @@ class HotRoutes:
         protocol answers them.
         """
         start = perf_counter()
+        scope["path_template"] = route.path
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             try:

@@ -53,6 +53,8 @@ log = logging.getLogger("journey_bandit.worker")
 Answer = tuple[list[RecordedDecision | None], list[OutcomeReceipt]]
 Told = tuple[Status, EventCredits]
 T = TypeVar("T")
+TraceCommit = Callable[[Sequence[Decision], int, int, "asyncio.Future[Any]"], None]
+"""Told of decisions, numbers of outcomes and of events, and the future of their commit, when they are queued."""
 
 _NOTHING = EventCredits({}, {})
 
@@ -145,6 +147,7 @@ class Worker:
         self._jobs: deque[WriteJob] = deque()
         self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
+        self.trace_commit: TraceCommit | None = None  # set before it starts
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
         self._rest_until, self._settle_at = 0.0, 0.0
         self._behind = False  # more has matured than the last step took
@@ -381,6 +384,8 @@ class Worker:
             self._queued += job.rows
             self._jobs.append(job)
             self._wake.notify()
+        if self.trace_commit is not None:
+            self.trace_commit(job.decisions, len(job.outcomes), len(job.events), job.future)
 
     def _run(self) -> None:
         while True:

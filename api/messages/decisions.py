@@ -136,13 +136,16 @@ class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemReply(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 9457 problem details; `errors` names each field and its fix."""
+    """RFC 9457 problem details; `errors` names each field and its fix. `request_id`: what the answer's X-Request-Id and
+    the service's log call the request; items of a batch have none of their own.
+    """
 
     type: str
     title: str
     status: int
     detail: str
     errors: list[Problem] = []
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DecisionItem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -74,6 +74,13 @@ class _WebhookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: dict[str, Endpoint] = {}
 
 
+class _TracedEvent(msgspec.Struct, frozen=True):
+    traceparent: str = ""
+
+
+_TRACED = msgspec.json.Decoder(_TracedEvent)
+
+
 class WebhookMessage(NamedTuple):
     """CloudEvent ready to be sent: its id, which is the same whenever the event is made again so that receivers can
     drop repetitions, and its JSON.
@@ -139,7 +146,7 @@ def _check(name: str, endpoint: Endpoint) -> Iterator[Problem]:
 
 def signed(key: bytes, message: WebhookMessage, seconds: int) -> dict[str, str]:
     """HTTP headers of one attempt to send a message, made at `seconds` since 1970: Standard Webhooks' id, timestamp and
-    signature.
+    signature; and the trace that it belongs to, if it says one.
     """
     content = f"{message.id}.{seconds}.".encode() + message.body
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
@@ -148,12 +155,18 @@ def signed(key: bytes, message: WebhookMessage, seconds: int) -> dict[str, str]:
         "webhook-id": message.id,
         "webhook-timestamp": str(seconds),
         "webhook-signature": f"v1,{signature}",
+        **({"traceparent": traceparent} if (traceparent := _traceparent(message.body)) else {}),
     }
 
 
-def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessage:
+def _traceparent(body: bytes) -> str:
+    """Trace that a message says it belongs to; "" if it says none."""
+    return _TRACED.decode(body).traceparent if b'"traceparent"' in body else ""
+
+
+def decision_made(app: str, found: DecisionRecord, spec: Stage, traceparent: str = "") -> WebhookMessage:
     """Message that a decision is on disk: nudge, propensities of the eligible arms, policy, and the user's hash. `spec`
-    is the declaration it was made under.
+    is the declaration it was made under. `traceparent`: of the request that made it, if it is known.
     """
     d = found.decision
     arms = d.arms(spec.arms)
@@ -172,7 +185,7 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
         "expires_at": time_of(d.expires),
         "user_hash": d.user.hex(),
     }
-    return _event(app, "decision", f"decision:{d.id}", str(d.id), d.at, data)
+    return _event(app, "decision", f"decision:{d.id}", str(d.id), d.at, data, traceparent)
 
 
 def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
@@ -275,7 +288,9 @@ def _version(release: Release | None) -> dict[str, str] | None:
     return {"model": release.model, "version": release.version, "sha256": release.sha256}
 
 
-def _event(app: str, kind: Kind, event: str, subject: str, at: int, data: Mapping[str, Any]) -> WebhookMessage:
+def _event(
+    app: str, kind: Kind, event: str, subject: str, at: int, data: Mapping[str, Any], traceparent: str = ""
+) -> WebhookMessage:
     body = {
         "specversion": "1.0",
         "id": event,
@@ -284,6 +299,7 @@ def _event(app: str, kind: Kind, event: str, subject: str, at: int, data: Mappin
         "subject": subject,
         "time": time_of(at),
         "datacontenttype": "application/json",
+        **({"traceparent": traceparent} if traceparent else {}),  # CloudEvents' extension for distributed tracing
         "data": data,
     }
     return WebhookMessage(event, msgspec.json.encode(body))

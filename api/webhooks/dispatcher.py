@@ -46,6 +46,15 @@ from bandit.reporters.reward_watch import RewardWatch
 
 log = logging.getLogger("journey_bandit.webhooks")
 
+Traceparents = Callable[[uuid.UUID], str]
+"""W3C `traceparent` of the request that made a decision, "" where none is known. Any thread may ask."""
+
+
+def untraced(_: uuid.UUID) -> str:
+    """Traceparents of a service without traces."""
+    return ""
+
+
 _PAGE = 100  # messages between two moves of the place
 _LETTERS = 1000  # that wait for another attempt: beyond, nothing new is begun
 _DEAD = 10_000  # that are kept
@@ -72,11 +81,12 @@ class WebhookDispatcher:
         worker: Worker,
         clock: Clock,
         metrics: Metrics,
+        traceparents: Traceparents = untraced,
     ):
         self._store = store
         self._worker = worker
         self._clock = clock
-        self._around = catalogue, store, worker, clock, metrics
+        self._around = catalogue, store, worker, clock, metrics, traceparents
         self.endpoints = dict(endpoints)
         self._senders = {name: EndpointSender(name, endpoint, *self._around) for name, endpoint in endpoints.items()}
 
@@ -149,6 +159,7 @@ class EndpointSender(threading.Thread):
         worker: Worker,
         clock: Clock,
         metrics: Metrics,
+        traceparents: Traceparents = untraced,
     ):
         super().__init__(name=f"webhooks-{name}", daemon=True)
         self._endpoint_name, self._endpoint = name, endpoint
@@ -157,6 +168,7 @@ class EndpointSender(threading.Thread):
         self._worker = worker
         self._clock = clock
         self._metrics = metrics
+        self._traceparents = traceparents
         self._stopping = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
         self._place: WebhookCursor | None = (
@@ -295,7 +307,7 @@ class EndpointSender(threading.Thread):
         made = self._store.decisions_after(place.decision, _PAGE) if "decision" in wanted else []
         ended = self._store.settlements_after(place.settlement, _PAGE) if "reward" in wanted else []
         messages = [
-            decision_made(app, found, specs[found.decision.stage_digest])
+            decision_made(app, found, specs[found.decision.stage_digest], self._traceparents(found.decision.id))
             for found in made
             if found.decision.is_actionable and not found.decision.is_remainder
         ]

@@ -22,6 +22,7 @@ is at most a supermartingale that begins at 1. It falls as p̄ rises: the bound 
 Each nudge and each metric has a test, and an α, of its own. `bandit.reporters.reward_watch` tests keys in the same way.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
@@ -62,7 +63,7 @@ class GuardrailEvidence(msgspec.Struct, frozen=True):
     @property
     def e_value(self) -> float:
         """Value of the e-process: what is bet already, and what is kept for later beginnings. 1 before any exposure."""
-        return sum(self.wealth) / len(self.wealth) + 1.0 / (self.exposures + 1)
+        return math.fsum(self.wealth) / len(self.wealth) + 1.0 / (self.exposures + 1)
 
 
 class _Bet(NamedTuple):
@@ -86,7 +87,7 @@ def scan(bound: GuardrailBound, evidence: GuardrailEvidence, rows: Iterable[bool
         for i, bet in enumerate(bets):
             wealth[i] = min((wealth[i] + begins) * (bet.bad if is_bad else bet.good), _RICHEST)
         if not raised and exposures >= bound.least:
-            e_value = sum(wealth) / len(wealth) + 1.0 / (exposures + 1)
+            e_value = math.fsum(wealth) / len(wealth) + 1.0 / (exposures + 1)
             raised = exposures if e_value >= 1.0 / bound.alpha else 0
     return GuardrailEvidence(exposures, bad, tuple(wealth), raised)
 
@@ -107,7 +108,7 @@ def e_value_of(bound: GuardrailBound, groups: Iterable[tuple[int, int]]) -> floa
         for i, (tilt, term) in enumerate(zip(_TILTS, terms, strict=True)):
             grown = min(max(tilt * bad - exposures * term, -_LARGEST), _LARGEST)
             wealth[i] = min((wealth[i] + begins) * exp_of(grown), _RICHEST)
-    return sum(wealth) / len(wealth) + 1.0 / (number + 1)
+    return math.fsum(wealth) / len(wealth) + 1.0 / (number + 1)
 
 
 def lower_bound(evidence: GuardrailEvidence, alpha: float) -> float:
@@ -130,7 +131,7 @@ def _bet(most: float, factor: float) -> _Bet:
 
 def _against(evidence: GuardrailEvidence, mean: float) -> float:
     """E-value against a mean chance so low, bet from the first decision on."""
-    return sum(
+    return math.fsum(
         exp_of(tilt * evidence.bad - evidence.exposures * log_of(1.0 + mean * (factor - 1.0)))
         for tilt, factor in zip(_TILTS, _FACTORS, strict=True)
     ) / len(_TILTS)

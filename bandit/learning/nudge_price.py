@@ -29,6 +29,7 @@ All sums are on the grid of `bandit.belief`: any order, batching or repetition o
 Shapes: n decisions, m earlier decisions of a person. Amounts are in units of the reward's range, times in µs.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -346,14 +347,14 @@ def _after(prior: tuple[Part, ...], beta: float, sd: float) -> list[Part]:
         likelihood = arithmetic.exp_of(-0.5 * (beta - mean) ** 2 / both) / float(np.sqrt(both))
         middle = (mean * sd * sd + beta * spread * spread) / both
         parts.append((weight * max(likelihood, 1e-300), -middle, spread * sd / float(np.sqrt(both))))
-    whole = sum(weight for weight, _, _ in parts)
+    whole = math.fsum(weight for weight, _, _ in parts)
     return [(weight / whole, mean, spread) for weight, mean, spread in parts]
 
 
 def _tiring(parts: list[Part]) -> float:
     """E max(−β, 0)."""
     each = (weight * (mean * _below(mean / sd) + sd * _density(mean / sd)) for weight, mean, sd in parts)
-    return float(sum(each))
+    return math.fsum(each)
 
 
 def _quantile(parts: list[Part], level: float) -> float:
@@ -361,7 +362,7 @@ def _quantile(parts: list[Part], level: float) -> float:
     high = max(mean + 8.0 * spread for _, mean, spread in parts)
     for _ in range(60):
         middle = 0.5 * (low + high)
-        below = sum(weight * _below((middle - mean) / spread) for weight, mean, spread in parts)
+        below = math.fsum(weight * _below((middle - mean) / spread) for weight, mean, spread in parts)
         low, high = (middle, high) if below < level else (low, middle)
     return 0.5 * (low + high)
 

@@ -10,7 +10,9 @@ Sources: the floor is the KL projection onto {p_a ≥ ε_a}; the grid by the met
 """
 
 import math
+from functools import reduce
 from itertools import compress
+from operator import add
 
 import numpy as np
 
@@ -159,7 +161,7 @@ def _each_lifted(values: list[float], scale: float, floors: list[float], may: li
     left = 1.0
     while low := [f for v, f in above if v * scale < f]:
         above = [(v, f) for v, f in above if v * scale >= f]
-        left -= sum(low)
+        left -= reduce(add, low)  # `sum` rounds in another way from Python 3.12 on, and numpy's in this one
         scale = left / max(sum([v for v, _ in above]), _TINY)
     lifted = [w if (w := v * scale) > f else f for v, f in arms]
     return lifted if all(may) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]

@@ -72,7 +72,7 @@ class KeyEvidence(msgspec.Struct, frozen=True):
     @property
     def e_value(self) -> float:
         """Value of the e-process: what is bet already, and what is kept for later beginnings."""
-        return sum(self.wealth) / len(self.wealth) + 1.0 / (self.decisions + 1)
+        return math.fsum(self.wealth) / len(self.wealth) + 1.0 / (self.decisions + 1)
 
 
 class RewardAlarm(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ count from the first view on: EVENT whether it happened, EVENT.PROPERTY the sum 
 and the events of outcomes, with the properties that are read, and of all messages who is who and the messageId.
 """
 
+import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -184,7 +185,7 @@ def _outcome(
     if not point:
         total = np.array([float(bool(tracks)) for tracks in mine])
         return OutcomeColumn(outcome, total, total, True, ())
-    total = np.array([sum(_amount(name, track, key) for track in tracks) for tracks in mine], dtype=np.float64)
+    total = np.array([math.fsum(_amount(name, track, key) for track in tracks) for tracks in mine], dtype=np.float64)
     return OutcomeColumn(outcome, total, total * total, bool(np.isin(total, (0.0, 1.0)).all()), ())
 
 

@@ -4,6 +4,7 @@ tables and drawings. Pure.
 Shapes: n rounds outside the holdout whose rewards are known, k arms.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -199,7 +200,7 @@ def agreement(evaluation: Evaluation, unit: str) -> str:
 
 def never_drawn(found: Evaluation) -> str:
     """A clause on the share of a policy's choices that the log could never show: of rounds, or of whole arms."""
-    absent = sum(arm.share for arm in found.support if arm.answer != "not asked" and np.isnan(arm.least))
+    absent = math.fsum(arm.share for arm in found.support if arm.answer != "not asked" and np.isnan(arm.least))
     share = max(float(found.diagnostics["unsupported"]), absent)
     if share == 0.0:
         return "each of its choices could be drawn"

@@ -15,10 +15,13 @@ from api.app import create_service
 from api.server import ServiceEnd
 from api.settings import Settings, load
 from api.stores import shown
+from api.telemetry import logs
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit.monitor_process import monitoring
+
+log = logging.getLogger("journey_bandit.server")
 
 
 @click.command()
@@ -43,6 +46,10 @@ from journey_bandit.monitor_process import monitoring
 @click.option("--drain", type=float, help="Seconds of serving on after SIGTERM, not ready.  [default: 0]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--metrics", help="open, or read or metrics: /metrics needs a key with that scope.  [default: open]")
+@click.option("--log-format", help="text, or json: an object on each line.  [default: text]")
+@click.option("--log-level", help="info, warning or error: from which level on is logged.  [default: info]")
+@click.option("--access-log", is_flag=True, default=None, help="Log a line for each answer.")
+@click.option("--otlp", help="Address that gets traces as OTLP over HTTP, such as http://127.0.0.1:4318.")
 @click.option("--mlflow-ui", help="Address of MLflow's pages, to which the console links releases.")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
@@ -50,8 +57,9 @@ def serve(**given: Any) -> None:
 
     SIGHUP reads keys, webhooks and the catalogue anew, without losing a request.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = load(given)
+    with logs.held():
+        settings = load(given)
+        logs.configure(settings.log_format, settings.log_level)
     _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
@@ -63,7 +71,7 @@ def serve(**given: Any) -> None:
         server.serve(
             made.app, address, port, made.reload, early, leave, bounds=bounds, metrics=made.metrics, proxies=proxies
         )
-    click.echo("stopped; everything acknowledged is in the ledger", err=True)
+    _say(settings, "stopped; everything acknowledged is in the ledger")
 
 
 def _check_host(settings: Settings) -> None:
@@ -79,12 +87,20 @@ def _check_host(settings: Settings) -> None:
 
 
 def _announce(settings: Settings) -> None:
-    click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
+    _say(settings, f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}")
     if settings.docs:
-        click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
-    click.echo(f"  ledger  {shown(settings.store)}", err=True)
+        _say(settings, f"  try it  http://{settings.host}:{settings.port}/docs")
+    _say(settings, f"  ledger  {shown(settings.store)}")
     if settings.dev:
-        click.echo("  no API key is needed (--dev): not for production", err=True)
+        _say(settings, "  no API key is needed (--dev): not for production")
     elif not settings.keys:
-        click.echo("  no keys yet, so nobody gets in: journey-bandit keys new NAME --file keys.toml; "
-                   "then --keys keys.toml, or --dev for a trial", err=True)  # fmt: skip
+        _say(settings, "  no keys yet, so nobody gets in: journey-bandit keys new NAME --file keys.toml; "
+                       "then --keys keys.toml, or --dev for a trial")  # fmt: skip
+
+
+def _say(settings: Settings, line: str) -> None:
+    """Tell who started the service; as a line of the log where every line is JSON."""
+    if settings.log_format == "json":
+        log.info("%s", line.strip())
+    else:
+        click.echo(line, err=True)

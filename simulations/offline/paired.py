@@ -9,6 +9,7 @@ to these very people at every visit outside the holdout. A policy's own price of
 Shapes: S seeds.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ def percent_of(money: Array, none: Array) -> Array:
 
 def money(done: CellOutcome) -> float:
     """Expected net value of all decisions of a run outside the holdout, all stages together, in the app's currency."""
-    return sum(sum(summary.value) for summary in done.stages.values())
+    return math.fsum(math.fsum(summary.value) for summary in done.stages.values())
 
 
 def paired(done: Sequence[CellOutcome]) -> list[PairedRuns]:

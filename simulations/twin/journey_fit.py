@@ -1,5 +1,6 @@
 """Journey of a twin: what its other stages are, in short, and how people move between all of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -149,7 +150,7 @@ def _leg(fitted: Scenario | None, move: StageMove) -> FurtherStage:
         base_slopes=fitted.base_slopes,
         slopes=fitted.slopes,
         contexts=fitted.contexts,
-        delay_hours=round(sum(hours.values()) / len(hours), 5),
+        delay_hours=round(math.fsum(hours.values()) / len(hours), 5),
         proof=fitted.proof,
         amount=fitted.amount,
         then=move.then,

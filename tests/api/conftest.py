@@ -236,7 +236,8 @@ def refused() -> Callable[[Any, int, str], Any]:
     def check(reply: Any, status: int, field: str) -> Any:
         assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
         problem = reply.json()
-        assert problem.keys() == {"type", "title", "status", "detail", "errors"}
+        assert problem.keys() == {"type", "title", "status", "detail", "errors", "request_id"}
+        assert problem["request_id"] == reply.headers["x-request-id"]
         assert problem["status"] == status
         assert problem["detail"]
         assert all(e["field"] and e["problem"] and e["fix"] for e in problem["errors"])

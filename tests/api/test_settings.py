@@ -38,6 +38,10 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_MLFLOW_UI": "https://mlflow.example/ui",
         "JOURNEY_BANDIT_TRUSTED_PROXIES": "10.0.0.0/8",
         "JOURNEY_BANDIT_DRAIN": "2.5",
+        "JOURNEY_BANDIT_LOG_FORMAT": "json",
+        "JOURNEY_BANDIT_LOG_LEVEL": "warning",
+        "JOURNEY_BANDIT_ACCESS_LOG": "1",
+        "JOURNEY_BANDIT_OTLP": "http://collector:4318",
     }
     assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
     assert load({}, environ) == Settings(
@@ -45,6 +49,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
         connections=99, connections_per_address=9, docs=False, i_know=True, metrics="read",
         trusted_proxies="10.0.0.0/8", drain=2.5, mlflow_ui="https://mlflow.example/ui",
+        log_format="json", log_level="warning", access_log=True, otlp="http://collector:4318",
     )  # fmt: skip
 
 
@@ -103,6 +108,10 @@ def test_other_variables_do_not_matter() -> None:
         ("window_scale", "nan"),
         ("window_scale", "fast"),
         ("clock", "slow"),
+        ("log_format", "xml"),
+        ("log_level", "debug"),
+        ("access_log", "perhaps"),
+        ("otlp", "collector:4318"),
         ("queue", "0"),
         ("queue", "many"),
     ],

@@ -1,100 +1,58 @@
 """The wheel: what somebody has who installed it, without a checkout."""
 
-import json
-import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import httpx
 import pytest
 
-from tests.waiting import COMMAND_PATIENCE, eventually
-
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
-PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-
-
-class Installed(NamedTuple):
-    """A wheel, and the folder in which it is installed; what it depends on is that of this environment."""
-
-    wheel: Path
-    site: Path
-    work: Path
-
-    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        return [sys.executable, "-m", "journey_bandit", *arguments], {**os.environ, "PYTHONPATH": str(self.site)}
-
-    def run(self, *arguments: str) -> str:
-        command, environ = self.command(*arguments)
-        done = subprocess.run(
-            command, cwd=self.work, env=environ, capture_output=True, text=True, check=False, timeout=COMMAND_PATIENCE
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+from tests.waiting import COMMAND_PATIENCE
+from tools import wheel
+from tools.wheel import PIP, WheelInstall
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([*PIP, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, timeout=COMMAND_PATIENCE)
-    (wheel,) = folder.glob("*.whl")
-    site, work = folder / "site", folder / "work"
-    subprocess.run([*PIP, "install", "--no-deps", "--target", site, wheel], check=True, timeout=COMMAND_PATIENCE)
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel.build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path) -> WheelInstall:
+    """The wheel in a folder of its own; what it depends on is that of this environment."""
+    site, work = built.parent / "site", built.parent / "work"
+    command = [sys.executable, *PIP, "install", "--no-deps", "--target", str(site), str(built)]
+    subprocess.run(command, check=True, timeout=COMMAND_PATIENCE)
     work.mkdir()
-    return Installed(wheel, site, work)
+    return WheelInstall(Path(sys.executable), site, work)
 
 
-@pytest.fixture
-def served(installed: Installed, free_port: int) -> Iterator[str]:
-    """Address of a service of the wheel."""
-    where = ("--app", "travel", "--dev", "--store", "sqlite:///travel.db", "--salt", "s", "--window-scale", "1e-7")
-    command, environ = installed.command("serve", *where, "--port", str(free_port))
-    url = f"http://127.0.0.1:{free_port}"
-    with subprocess.Popen(command, cwd=installed.work, env=environ, stderr=subprocess.DEVNULL) as server:
-        try:
-            assert eventually(lambda: server.poll() is not None or answers(url))
-            assert server.poll() is None
-            yield url
-        finally:
-            server.terminate()
+def test_every_file_of_the_packages_is_in_the_wheel(built: Path) -> None:
+    assert wheel.wrong_files(built) == []
 
 
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+def test_what_is_missing_or_too_much_in_a_wheel_is_named(built: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.whl"
+    with zipfile.ZipFile(built) as archive, zipfile.ZipFile(other, "w") as changed:
+        for name in archive.namelist():
+            if not name.endswith(("api/py.typed", "licenses/LICENSE")):
+                changed.writestr(name, archive.read(name))
+        changed.writestr("api/stray.py", "")
+    assert wheel.wrong_files(other) == [
+        "api/py.typed is missing",
+        "api/stray.py should not be there",
+        "api does not say that it has types",
+        "the licence LICENSE is missing",
+    ]
 
 
-def test_every_file_of_the_packages_is_in_the_wheel(installed: Installed) -> None:
-    listed = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
-    files = set(listed.stdout.split())
-    with zipfile.ZipFile(installed.wheel) as archive:
-        there = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert there == files
-    assert {f"{package}/py.typed" for package in PACKAGES} <= there
-
-
-def test_it_serves_exports_and_evaluates(installed: Installed, served: str) -> None:
-    with httpx.Client(base_url=served, timeout=60) as client:
-        for page in ("/console", "/docs", "/v1/browser/journey.js"):
-            assert client.get(page).status_code == 200, page
-        asked = [{"stage": "cart", "user_id": f"u{n}"} for n in range(300)]
-        made = client.post("/v1/decisions/batch", json={"decisions": asked}).raise_for_status().json()["decisions"]
-        assert len({one["decision"]["decision_id"] for one in made}) == 300
-        assert client.get("/v1/policies", params={"wait": True}).status_code == 200
-        assert eventually(lambda: client.get("/metrics").text.count("journey_bandit_settlements_total{"))
-        installed.run("export", "--ledger", "travel.db", "--stage", "cart", "log")
-    said = installed.run("evaluate", "--rounds", "log", "--policy", "uniform", "--force", "--json")
-    assert json.loads(said)["policy"] == "uniform"
+def test_it_serves_exports_evaluates_and_simulates(installed: WheelInstall) -> None:
+    wheel.exercise(installed)
     command, environ = installed.command()
     code = "import journey_bandit, bandit; print(journey_bandit.__file__, bandit.__file__)"
     told = subprocess.run(
         [command[0], "-c", code], cwd=installed.work, env=environ, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == [str(installed.site / name / "__init__.py") for name in ("journey_bandit", "bandit")]
+    assert told.stdout.split() == [
+        str(installed.site) + f"/{name}/__init__.py" for name in ("journey_bandit", "bandit")
+    ]
