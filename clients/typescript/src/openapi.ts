@@ -259,7 +259,7 @@ export interface paths {
         };
         /**
          * What operators did, and why
-         * @description Append-only list of pauses, resumptions and retirements of nudges, oldest first.
+         * @description Append-only list of pauses, resumptions and retirements of nudges, of ramps and holdouts, oldest first.
          */
         get: operations["list_operator_actions"];
         put?: never;
@@ -333,6 +333,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies/{stage}/holdout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set the share of people who get no nudge
+         * @description In force for every decision that is written after this one is, on every replica, in place of the holdout that the catalogue declares. Who is held out at 5 % is held out at 10 %, too; who joins the control group after nudges were shown to them is marked in receipts. `share` null ends it. Repeating the request changes nothing.
+         */
+        post: operations["set_holdout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{stage}/pause": {
         parameters: {
             query?: never;
@@ -347,6 +367,26 @@ export interface paths {
          * @description In force for every decision that is written after this one is, on every replica: the nudge is not eligible, receipts name who and why, and what was shown before goes on teaching. Without `nudge`, the whole stage shows nothing; a loop, whose actions come with requests, answers with its first action for what is asked from then on. Repeating the request changes nothing.
          */
         post: operations["pause_nudge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{stage}/ramp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set the share of the traffic that the policy decides
+         * @description In force for every decision that is written after this one is, on every replica, in place of the ramp that the catalogue or a release declares: the rest gets no nudge, and propensities and receipts count with it. `share` null ends it. Repeating the request changes nothing.
+         */
+        post: operations["set_ramp"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1100,12 +1140,13 @@ export interface components {
         /** OperatorActionReply */
         OperatorActionReply: {
             /** @enum {string} */
-            action: "pause" | "resume" | "retire";
+            action: "pause" | "resume" | "retire" | "ramp" | "holdout";
             /** Format: date-time */
             at: string;
             nudge: string | null;
             number: number;
             reason: string;
+            share: number | null;
             stage: string;
             who: string;
         };
@@ -1196,6 +1237,7 @@ export interface components {
             drift: components["schemas"]["AlarmReply"][];
             guardrails: components["schemas"]["GuardrailReply"][];
             holdout: components["schemas"]["HoldoutReply"] | null;
+            holdout_share: components["schemas"]["ShareReply"];
             loss: components["schemas"]["LossReply"] | null;
             nudge_price: components["schemas"]["NudgePriceReply"] | null;
             over_limit: components["schemas"]["OverLimitReply"][];
@@ -1203,6 +1245,7 @@ export interface components {
             policy: {
                 [key: string]: unknown;
             };
+            ramp: components["schemas"]["ShareReply"];
             release: components["schemas"]["ReleaseOut"] | null;
             reward_alarms: components["schemas"]["RewardAlarmReply"][];
             stage: string;
@@ -1218,6 +1261,7 @@ export interface components {
         ProblemReply: {
             detail: string;
             errors?: components["schemas"]["Problem"][];
+            request_id?: string;
             status: number;
             title: string;
             type: string;
@@ -1405,6 +1449,12 @@ export interface components {
             reason: string;
             to?: string | null;
         };
+        /** ShareReply */
+        ShareReply: {
+            declared: number;
+            set: components["schemas"]["OperatorActionReply"] | null;
+            share: number;
+        };
         /** StageAlarmReply */
         StageAlarmReply: {
             alarm: string;
@@ -1440,6 +1490,17 @@ export interface components {
             app: string;
             currency: string;
             stages: components["schemas"]["StageReply"][];
+        };
+        /**
+         * TrafficRequest
+         * @description Request to set the ramp, or the holdout, of a stage. `share`: of the traffic that the policy decides (above 0, up
+         *         to 1), or of people who get no nudge (0 or more, below 1); null: as declared again. `by`: who had it done, and
+         *         `reason` why: both are kept in the ledger.
+         */
+        TrafficRequest: {
+            by: string;
+            reason: string;
+            share: number | null;
         };
         /** UncreditedReply */
         UncreditedReply: {
@@ -2755,6 +2816,111 @@ export interface operations {
             };
         };
     };
+    set_holdout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                stage: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "by": "ana",
+                 *       "reason": "go on slowly",
+                 *       "share": 0.1
+                 *     }
+                 */
+                "application/json": components["schemas"]["TrafficRequest"];
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorActionReply"];
+                };
+            };
+            /** @description A field is wrong: `errors` names it and its fix */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description No key, or not a key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The key lacks the scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The Content-Encoding is neither gzip nor none */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Too many requests of this key or address: Retry-After says how long to wait */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Busy, or not known to be recorded: retry with the same id */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+        };
+    };
     pause_nudge: {
         parameters: {
             query?: never;
@@ -2824,6 +2990,111 @@ export interface operations {
             };
             /** @description The id was used with other content */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The Content-Encoding is neither gzip nor none */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Too many requests of this key or address: Retry-After says how long to wait */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Busy, or not known to be recorded: retry with the same id */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+        };
+    };
+    set_ramp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                stage: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "by": "ana",
+                 *       "reason": "go on slowly",
+                 *       "share": 0.1
+                 *     }
+                 */
+                "application/json": components["schemas"]["TrafficRequest"];
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorActionReply"];
+                };
+            };
+            /** @description A field is wrong: `errors` names it and its fix */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description No key, or not a key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description The key lacks the scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemReply"];
+                };
+            };
+            /** @description Not found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
