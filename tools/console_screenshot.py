@@ -24,7 +24,7 @@ def main() -> None:
     """Start a service, let people use it, stop one nudge, take the screenshot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--users", type=int, default=600)
+    parser.add_argument("--users", type=int, default=4000)
     wanted = parser.parse_args()
     program = os.environ.get("JOURNEY_BANDIT_CHROMIUM") or shutil.which("chromium")
     port = free_port(_HOST)
@@ -41,7 +41,7 @@ def main() -> None:
             (stage,) = [one for one in stages if one["stage"] == world.stage]
             body = {"nudge": [*stage["nudges"]][-1], "by": "ana", "reason": "refunds rose"}
             httpx.post(f"{url}/v1/policies/{world.stage}/pause", json=body).raise_for_status()
-            while "Still counting" in httpx.get(f"{url}/console").text:
+            while any(words in httpx.get(f"{url}/console").text for words in ("Still counting", "being computed")):
                 time.sleep(0.5)
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 780})
