@@ -14,7 +14,7 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.learning.loss_account import LossAccount
 
-OutcomeKind = Literal["reward", "activation", "retraction"]
+OutcomeKind = Literal["reward", "activation", "retraction", "opt_out"]
 Value = str | float | bool
 Why = Literal[
     "reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "held", "erased"
@@ -155,8 +155,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcome record: something reported about a decision, a reward, an activation or a retraction. `id` is unique
-    within the decision.
+    """Outcome record: something reported about a decision, a reward, an activation, a retraction or an opt-out (the
+    person wants no more of what was shown). `id` is unique within the decision.
 
     Fields: `value` in the reward's own units, None where none is needed; `occurred` and `received` in µs; `late`:
     received after the decision was settled or its window was over, so that it does not count. `fact`: what it is about,

@@ -61,11 +61,12 @@ class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Report of what happened after a decision. Without `outcome_id`, a decision has one outcome of each kind.
 
     reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown. retraction:
-    takes `value` back, or the whole reward if left out.
+    takes `value` back, or the whole reward if left out. opt_out: the person wants no more of this (unsubscribed, muted,
+    complained); it changes no reward, and guardrails count it.
     """
 
     decision_id: uuid.UUID
-    kind: Literal["reward", "activation", "retraction"]
+    kind: Literal["reward", "activation", "retraction", "opt_out"]
     value: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)] | None = None
     outcome_id: Name | None = None
     occurred_at: Aware | None = None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from bandit.catalogue.limits import AlarmAction
+from bandit.catalogue.limits import AlarmAction, BadEvent
 from bandit.records import OperatorVerb
 
 WHO_LENGTH, REASON_LENGTH = 200, 500
@@ -62,14 +62,15 @@ class OperatorActionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 class GuardrailReply(msgspec.Struct, frozen=True, kw_only=True):
     """Guardrail of one nudge: of so many `decisions` that have matured since it was last resumed, `bad` were followed
-    by a retraction; the stage declares a share of `at_most`. `e_value`: evidence that it is more, which reaches
-    `raised_from` by chance in a share of `alpha` at most, for ever; `raised`: it has, after the declared number of
-    decisions.
+    by an event `of` these kinds; the stage declares a share of `at_most`. `e_value`: evidence that it is more, which
+    reaches `raised_from` by chance in a share of `alpha` at most, for ever; `raised`: it has, after the declared number
+    of decisions.
     """
 
     nudge: str
     decisions: int
     bad: int
+    of: list[BadEvent]
     at_most: float
     alpha: float
     e_value: float

@@ -1,10 +1,10 @@
 """Guardrail watch: counts, of each nudge of a stage that declares a guardrail, the decisions that have matured and
-those that a retraction followed, and says which nudges are to be stopped.
+those that bad events followed (retractions, opt-outs), and says which nudges are to be stopped.
 """
 
 import heapq
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from api.messages.operations import GuardrailReply
@@ -13,7 +13,7 @@ from api.stores.decision_log import DecisionRecord
 from api.stores.protocol import Store
 from bandit.alarms import guardrail_metric
 from bandit.alarms.guardrail_metric import GuardrailBound
-from bandit.catalogue.limits import GuardrailRule
+from bandit.catalogue.limits import BadEvent, GuardrailRule
 from bandit.catalogue.model import Catalogue
 from bandit.guardrails import DAY
 from bandit.learning.rewards import in_force
@@ -35,8 +35,11 @@ _UNSHOWN = (
 )  # settlements of decisions that nobody saw, or of which nothing is left
 
 
+_NAMES: Mapping[BadEvent, str] = {"retraction": "a retraction", "opt_out": "an opt-out"}
+
+
 class NudgeEvidence(NamedTuple):
-    """Evidence about one nudge: decisions that have matured (`exposures`), those that a retraction followed (`bad`),
+    """Evidence about one nudge: decisions that have matured (`exposures`), those that a bad event followed (`bad`),
     the e-value against its bound, and whether that is above 1/α after the declared number of decisions.
     """
 
@@ -50,7 +53,7 @@ class NudgeEvidence(NamedTuple):
 class GuardrailWatch:
     """Watch over the nudges of one app. It reads settlements in their order, a page at each `look`, and counts each
     decision by the day on which its window ended, from that time on: not before, even where its reward came early,
-    because which decisions are counted must not depend on what followed them. A retraction that comes later, within the
+    because which decisions are counted must not depend on what followed them. A bad event that comes later, within the
     stage's grace, is counted where its decision is. Decisions from before the newest resumption of a nudge do not
     count: each begins a new test.
 
@@ -127,7 +130,8 @@ class GuardrailWatch:
         since = max(self._resumed.get(place, 0), self._resumed.get((made.stage, ALL_NUDGES), 0))
         if place not in self._days or made.at <= since:
             return
-        before, after = _counted(record, number - 1), _counted(record, number)
+        kinds = self._rules[made.stage].bad
+        before, after = _counted(record, number - 1, kinds), _counted(record, number, kinds)
         self._order += 1
         change = after[0] - before[0], after[1] - before[1]
         heapq.heappush(self._waiting, (made.expires, self._order, place, *change))
@@ -144,17 +148,18 @@ class GuardrailWatch:
             yield NudgeEvidence(nudge, exposures, bad, e_value, raised)
 
 
-def _counted(record: DecisionRecord, number: int) -> tuple[int, int]:
+def _counted(record: DecisionRecord, number: int, kinds: Collection[BadEvent]) -> tuple[int, int]:
     """Whether a decision counts, and as a bad one, as its settlements up to this number have it."""
     done = record.as_of(number).settlement
     if done is None or done.why in _UNSHOWN:
         return 0, 0
     known = in_force(record.outcomes[: done.outcomes])
-    return 1, int(any(one.kind == "retraction" for one in known))
+    return 1, int(any(one.kind in kinds for one in known))
 
 
 def _words(one: NudgeEvidence, rule: GuardrailRule) -> str:
-    share = f"{one.bad} of {one.exposures} decisions were followed by a retraction"
+    kinds = " or ".join(_NAMES[kind] for kind in rule.bad)
+    share = f"{one.bad} of {one.exposures} decisions were followed by {kinds}"
     return f"{share}; at most {100 * rule.most:.3g} % is declared (e-value {one.e_value:.3g})"
 
 
@@ -168,6 +173,7 @@ def guardrails_out(watch: GuardrailWatch, stage: str) -> list[GuardrailReply]:
             nudge=one.nudge,
             decisions=one.exposures,
             bad=one.bad,
+            of=list(rule.bad),
             at_most=rule.most,
             alpha=rule.alpha,
             e_value=one.e_value,

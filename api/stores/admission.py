@@ -158,8 +158,8 @@ def _invalid(stage: Stage, decision: Decision, outcome: Outcome, now: int) -> Pr
         return Problem("occurred_at", "lies before the decision", "send when it happened, in UTC")
     if outcome.value is not None and not math.isfinite(outcome.value):
         return Problem("value", "not a finite number", "send a number")
-    if outcome.kind == "activation" and outcome.value is not None:
-        return Problem("value", "an activation has no value", "leave it out")
+    if outcome.kind not in rewards.MONEY and outcome.value is not None:
+        return Problem("value", f"an {outcome.kind.replace('_', '-')} has no value", "leave it out")
     binary = stage.reward.kind == "binary"
     if (
         outcome.kind == "retraction"

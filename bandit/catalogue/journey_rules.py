@@ -138,13 +138,14 @@ Fact = Count | Age | LastValue | Ever | VisitLength | VisitCount
 class Credit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Outcome rule: what an event says about a decision of the stage.
 
-    Fields: `kind` reward, activation or retraction. `value`: the kept property with the reward or what is taken back,
-    in the reward's own units; 1, or everything, if left out. `by`: the kept property that names the nudge or the
-    decision. `of`: for a retraction, the event whose reward is taken back; both have a key. `repeatable`: for a reward,
-    the same key may come again as a new fact (a product can be added twice, an order cannot).
+    Fields: `kind` reward, activation, retraction, or opt_out: the person wants no more of this. `value`: the kept
+    property with the reward or what is taken back, in the reward's own units; 1, or everything, if left out. `by`:
+    the kept property that names the nudge or the decision. `of`: for a retraction, the event whose reward is taken
+    back; both have a key. `repeatable`: for a reward, the same key may come again as a new fact (a product can be
+    added twice, an order cannot).
     """
 
-    kind: Literal["reward", "activation", "retraction"]
+    kind: Literal["reward", "activation", "retraction", "opt_out"]
     value: str = ""
     by: str = ""
     of: str = ""

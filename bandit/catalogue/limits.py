@@ -108,10 +108,14 @@ class ContributionLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return durations.seconds(self.per)
 
 
+BadEvent = Literal["retraction", "opt_out"]
+"""Kind of outcome that a guardrail can count."""
+
+
 class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Guardrail of a stage's nudges: of the decisions that show a nudge, bad events (retractions of what was reported,
-    such as refunds) may follow a share of `most`. A nudge that is above it is stopped (`then`): "pause" pauses it,
-    "pause_stage" all of the stage's, "tell" none, but says so.
+    """Guardrail of a stage's nudges: of the decisions that show a nudge, `bad` events (retractions of what was
+    reported, such as refunds, or opt-outs, or either) may follow a share of `most`. A nudge that is above it is stopped
+    (`then`): "pause" pauses it, "pause_stage" all of the stage's, "tell" none, but says so.
 
     `after`: so many decisions of a nudge have to mature before it is accused. `alpha`: chance that a nudge within its
     bound is ever accused, however often one looks (`bandit.alarms.guardrail_metric`).
@@ -121,6 +125,7 @@ class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     after: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 100
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
     then: Literal["pause", "pause_stage", "tell"] = "pause"
+    bad: Annotated[tuple[BadEvent, ...], msgspec.Meta(min_length=1)] = ("retraction",)
 
 
 AlarmAction = Literal["tell", "pause_stage", "roll_back"]

@@ -142,11 +142,11 @@ def _credit(path: str, journey: JourneyRules, refers: Refers, event: str, credit
     if credit.repeatable and (credit.kind != "reward" or not _rule(journey, event).key):
         problem = "only a reward whose event has a key can come again with it"
         yield Problem(f"{path}.repeatable", problem, "remove it")
-    if credit.kind == "activation" and credit.value:
-        yield Problem(f"{path}.value", "an activation has no value", "remove it")
+    if credit.kind in ("activation", "opt_out") and credit.value:
+        yield Problem(f"{path}.value", f"an {credit.kind.replace('_', '-')} has no value", "remove it")
     if credit.kind == "reward" and refers.continuous and not credit.value:
         yield Problem(f"{path}.value", "missing; this stage's reward is continuous", "the kept property that holds it")
-    if credit.kind != "reward" and not refers.continuous and credit.value:
+    if credit.kind == "retraction" and not refers.continuous and credit.value:
         yield Problem(f"{path}.value", "a binary reward is taken back whole", "remove it")
     if credit.kind == "retraction":
         yield from _retraction(path, journey, refers, event, credit)

@@ -11,7 +11,7 @@ credited.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from bandit.catalogue.journey_rules import Credit
 from bandit.catalogue.model import Stage
@@ -152,10 +152,14 @@ class _StageAttribution:
 
     def run(self, reports: Sequence[EventMeaning]) -> None:
         """Activations first: they say which decisions were shown. Retractions last: they need their rewards."""
-        of = {kind: [r for r in reports if r.credit.kind == kind] for kind in ("activation", "reward", "retraction")}
+        of = {kind: [r for r in reports if r.credit.kind == kind] for kind in get_args(OutcomeKind)}
         for report in of["activation"]:
             if not self._in_force(report.event.id):
                 self._activate(report)
+        for report in of["opt_out"]:
+            choice = None if self._in_force(report.event.id) else self._choose(report, report.event.at)
+            if choice is not None:
+                self._credit(report, self._candidates[choice].id, None, "")
         facts: dict[str, list[EventMeaning]] = {}
         for report in of["reward"]:
             facts.setdefault(self._fact(report), []).append(report)
@@ -284,8 +288,8 @@ class _StageAttribution:
     # -- shared ------------------------------------------------------------------------------------------------
 
     def _choose(self, report: EventMeaning, at: int) -> int | None:
-        """The place of the last decision whose window was open; a reward passes over those that wait for their
-        activation, if there is one that does not. Says why there is none.
+        """The place of the last decision whose window was open; rewards and opt-outs pass over those that wait for
+        their activation, if there is one that does not. Says why there is none.
         """
         credit = report.credit
         named = identifier(report.event.properties.get(credit.by)) if credit.by else None
@@ -301,7 +305,7 @@ class _StageAttribution:
             self._miss(report, "another nudge", f"{credit.by} names {named!r}, and no open decision is that")
             return None
         shown = [i for i in meant if self._shown(self._candidates[i], at)]
-        return (shown if shown and credit.kind == "reward" else meant)[-1]
+        return (shown if shown and credit.kind != "activation" else meant)[-1]
 
     def _shown(self, candidate: CreditableDecision, at: int) -> bool:
         """Whether the user had seen it by then, as far as is known."""

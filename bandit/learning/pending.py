@@ -55,7 +55,7 @@ class KnownDecision(NamedTuple):
 
 def answered(outcomes: Sequence[Outcome]) -> int:
     """Time (µs) at which the first reward or retraction in time was received, 0 if none was."""
-    return min((o.received for o in rewards.in_force(outcomes) if o.kind != "activation"), default=0)
+    return min((o.received for o in rewards.in_force(outcomes) if o.kind in rewards.MONEY), default=0)
 
 
 def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:

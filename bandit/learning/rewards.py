@@ -27,6 +27,10 @@ class RewardTotal(NamedTuple):
     taken: bool
 
 
+MONEY = ("reward", "retraction")
+"""Kinds of outcomes that say what a decision brought."""
+
+
 def settle(
     stage: Stage,
     outcomes: Sequence[Outcome],
@@ -84,7 +88,7 @@ def total(outcomes: Sequence[Outcome]) -> RewardTotal:
     """
     facts: dict[str, list[Outcome]] = {}
     for outcome in in_force(outcomes):
-        if outcome.kind != "activation":
+        if outcome.kind in MONEY:
             facts.setdefault(outcome.fact, []).append(outcome)
     loose = facts.pop("", [])
     back = [o.value for o in loose if o.kind == "retraction"]

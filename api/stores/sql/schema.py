@@ -470,19 +470,29 @@ def operator_actions(db: SqlDatabase) -> None:
 
 
 _TRAFFIC_SETTINGS = (
-    """CREATE TABLE operator_actions_25 (
+    "ALTER TABLE operator_actions RENAME TO operator_actions_24",
+    """CREATE TABLE operator_actions (
         seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, stage TEXT NOT NULL, nudge TEXT NOT NULL,
         verb TEXT NOT NULL CHECK (verb IN ('pause', 'resume', 'retire', 'ramp', 'holdout')), reason TEXT NOT NULL,
         share REAL) STRICT""",
-    "INSERT INTO operator_actions_25 SELECT *, NULL FROM operator_actions ORDER BY seq",
-    "DROP TABLE operator_actions",
-    "ALTER TABLE operator_actions_25 RENAME TO operator_actions",
+    "INSERT INTO operator_actions SELECT *, NULL FROM operator_actions_24 ORDER BY seq",
+    "DROP TABLE operator_actions_24",
+    "ALTER TABLE outcomes RENAME TO outcomes_24",
+    """CREATE TABLE outcomes (
+        seq INTEGER PRIMARY KEY, decision BLOB NOT NULL, id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('reward', 'activation', 'retraction', 'opt_out')), value REAL,
+        occurred INTEGER NOT NULL, received INTEGER NOT NULL, late INTEGER NOT NULL CHECK (late IN (0, 1)),
+        fact TEXT NOT NULL DEFAULT '', voids TEXT NOT NULL DEFAULT '', reporter TEXT NOT NULL DEFAULT '',
+        withdrawal INTEGER NOT NULL DEFAULT 0,
+        CHECK (kind <> 'reward' OR value IS NOT NULL), UNIQUE (decision, id)) STRICT""",
+    "INSERT INTO outcomes SELECT * FROM outcomes_24 ORDER BY seq",
+    "DROP TABLE outcomes_24",
 )
 
 
 @migration
 def traffic_settings(db: SqlDatabase) -> None:
-    """Migration 25: operators set a stage's ramp and holdout, too."""
+    """Migration 25: operators set a stage's ramp and holdout, too; and people opt out of what they were shown."""
     for statement in _TRAFFIC_SETTINGS:
         db.conn.execute(statement)
 

@@ -103,7 +103,7 @@ class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """
 
     decision_id: uuid.UUID
-    kind: Literal["reward", "activation", "retraction"]
+    kind: Literal["reward", "activation", "retraction", "opt_out"]
     value: float | None = None
     outcome_id: str | None = None
     occurred_at: dt.datetime | None = None

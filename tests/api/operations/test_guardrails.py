@@ -182,6 +182,8 @@ def test_what_is_done_is_declared(made: Any, then: str, nudges: list[str]) -> No
         ("most = 0", "most"),
         ("most = 0.05, after = 0", "after"),
         ('most = 0.05, then = "explode"', "then"),
+        ("most = 0.05, bad = []", "bad"),
+        ('most = 0.05, bad = ["silence"]', "bad[0]"),
         ("", "most"),
     ],
 )
@@ -189,6 +191,37 @@ def test_a_guardrail_that_cannot_be_kept_is_named(rule: str, field: str) -> None
     with pytest.raises(CatalogueError) as caught:
         parse(APP.replace("most = 0.05", rule))
     assert f"stages.cart.guardrail.{field}:" in str(caught.value)
+
+
+def test_opt_outs_stop_a_nudge_where_the_guardrail_counts_them(serving: Serving, later: Any, tmp_path: Path) -> None:
+    """They come while the decisions are open, and change no reward; retractions do not count here."""
+    file = tmp_path / "cart.toml"
+    file.write_text(APP.replace("most = 0.05", 'most = 0.05, after = 20, bad = ["opt_out"]'), encoding="utf-8")
+    with serving(app=str(file)) as client:
+        shown = [client.ask("cart", f"u{n}") for n in range(40)]
+        for n, one in enumerate(shown):
+            client.tell(one, value=1)
+            if n < 12:
+                client.tell(one, "opt_out")
+                assert client.tell(one, "opt_out")["duplicate"]
+            elif n < 24:
+                client.tell(one, "retraction", outcome_id="refund")
+        later(3601)
+        assert client.learned()["cart"]["version"] == 40
+        assert eventually(lambda: client.learned()["cart"]["paused"])
+        (paused,) = client.learned()["cart"]["paused"]
+        assert paused["reason"].startswith("12 of 40 decisions were followed by an opt-out; at most 5 % is declared")
+        (guardrail, _) = client.learned()["cart"]["guardrails"]
+        assert (guardrail["bad"], guardrail["of"]) == (12, ["opt_out"])
+        receipt = client.get(f"/v1/decisions/{shown[0]['decision_id']}").json()
+        assert receipt["settled"]["reward"] == 1.0
+        assert [one["kind"] for one in receipt["outcomes"]] == ["reward", "opt_out"]
+
+
+def test_an_opt_out_has_no_value(client: Any, refused: Any) -> None:
+    made = client.ask()
+    body = {"decision_id": made["decision_id"], "kind": "opt_out", "value": 1.0}
+    assert refused(client.post("/v1/outcomes", json=body), 400, "value")["problem"] == "an opt-out has no value"
 
 
 def test_refunds_stop_a_nudge_of_a_running_service(serving: Serving, later: Any, tmp_path: Path) -> None:

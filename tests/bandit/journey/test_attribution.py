@@ -138,6 +138,27 @@ def test_an_activation_names_the_nudge_or_the_decision(rules: JourneyFold) -> No
         assert [c[2] for c in credited(rules, [event("seen", 1.5, **given_)], decisions)] == expected
 
 
+def test_an_opt_out_goes_to_what_was_shown_last_and_stays_there() -> None:
+    events = """[journey.events.seen]
+"""
+    declared = """[journey.events.muted]
+names = ["Muted"]
+[journey.events.seen]
+"""
+    text = TEXT.replace(events, declared).replace(
+        "[stages.later]", 'outcomes.muted = { kind = "opt_out" }\n\n[stages.later]', 1
+    )
+    rules = folding.rules(parse(text))
+    decisions = [decision(1, "pay", 0, activated=0.1), decision(2, "pay", 1)]
+    muted = event("muted", 1.5, "m")
+    found = attribute(rules, [muted], decisions, {})
+    assert [(c.event, c.decision.int, c.kind, c.value) for c in found.credited] == [("m", 1, "opt_out", None)]
+    seen = event("seen", 1.2, "s", promotion=str(uuid.UUID(int=2)))
+    assert [c[:3] for c in credited(rules, [muted, seen], decisions)] == [("s", "pay", 2), ("m", "pay", 2)]
+    assert [c[:3] for c in credited(rules, [muted, seen], decisions, in_force(found))] == [("s", "pay", 2)]
+    assert missed(rules, [event("muted", 99.0, "m")], decisions, "pay") == {"m": "no open decision"}
+
+
 def test_where_showing_is_reported_a_reward_goes_to_what_was_shown(rules: JourneyFold) -> None:
     shown, later = decision(1, "pay", 0, activated=0.1), decision(2, "pay", 1)
     order = event("ordered", 1.5, "o")

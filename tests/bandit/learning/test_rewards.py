@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.catalogue.model import Reward, Stage
+from bandit.learning.pending import answered
 from bandit.learning.rewards import SettledReward, is_final, settle
 from bandit.records import MaturedDecision, Outcome
 
@@ -43,6 +44,9 @@ def shop(make_stage: Callable[..., Stage]) -> Stage:
         ([("retraction", 10.0)], 2.0, "silence"),
         ([("activation", None)], 2.0, "silence"),
         ([("activation", None), ("reward", 7.0)], 7.0, "reward"),
+        ([("opt_out", None)], 2.0, "silence"),
+        ([("reward", 30.0), ("opt_out", None)], 30.0, "reward"),
+        ([("reward", 30.0), ("retraction", None), ("opt_out", None)], 2.0, "retraction"),
     ],
 )
 def test_rewards_add_up_retractions_take_away_and_silence_is_the_default(
@@ -50,6 +54,13 @@ def test_rewards_add_up_retractions_take_away_and_silence_is_the_default(
 ) -> None:
     verdict = settle(shop, make_matured(1, "reminder", *outcomes).outcomes, holdout=False)
     assert verdict == (reward, why, True)
+
+
+def test_who_opts_out_has_answered_nothing(make_matured: Build) -> None:
+    """Delays are of answers: an opt-out that came early says nothing of how late rewards come."""
+    told = make_matured(1, "reminder", ("opt_out", None), ("reward", 1.0)).outcomes
+    muted, rewarded = (msgspec.structs.replace(one, received=5 + n) for n, one in enumerate(told))
+    assert (answered([muted]), answered([muted, rewarded])) == (0, 6)
 
 
 def test_the_sum_is_clipped_once_and_not_each_of_its_parts(shop: Stage, make_matured: Build) -> None:
