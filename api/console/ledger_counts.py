@@ -234,6 +234,7 @@ class LedgerCounts:
         self._shown = self._counting = _Tally(-1)
         self._began, self._again_at = pace(), 0.0
         self._audits: Mapping[str, HoldoutAudit] = {}
+        self._audited_shares: Mapping[str, float] = {}
         self._audited_at, self._audit_took, self._looked_at = float("-inf"), 0.0, float("-inf")
         self._over, self._wanted = asyncio.Event(), asyncio.Event()
 
@@ -332,11 +333,12 @@ class LedgerCounts:
         return self._counting.newest.settlement <= _SMALL
 
     def _audit(self) -> None:
-        began = self._pace()
-        fresh = 0.0 if self._small else max(_FRESH, _AGAIN * self._audit_took)
+        began, stages = self._pace(), self._catalogue().stages.items()
+        shares = {name: stage.holdout for name, stage in stages}
+        fresh = 0.0 if self._small or shares != self._audited_shares else max(_FRESH, _AGAIN * self._audit_took)
         if began - self._audited_at < fresh:
             return
-        stages = self._catalogue().stages.items()
+        self._audited_shares = shares
         found = {name: holdout.audit_of(self._store, name, stage) for name, stage in stages}
         self._audits = {name: one for name, one in found.items() if one is not None}
         self._audited_at = self._pace()

@@ -500,10 +500,10 @@ class Worker:
         there = set(self._store.decisions_by_id(again)) if again else set[uuid.UUID]()
         stand = list[bool]()
         for decision, known in asked:
-            refused = known is not None and self.operators.refuses(decision)
-            if known == ORIGINAL:
-                stands = decision.id in there and not refused
+            if known == ORIGINAL:  # what was answered keeps to the ramp and holdout of then
+                stands = decision.id in there and not self.pauses.refuses(decision)
             else:
+                refused = known is not None and self.operators.refuses(decision)
                 stands = not refused and self._replicas.stands(decision, known)
             if stands:
                 there.add(decision.id)

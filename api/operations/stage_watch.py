@@ -205,7 +205,10 @@ class StageWatch:
         mine = (made.release, made.stage_digest) == (decider.release, decider.digest)
         if mine and not made.holdout and made.is_actionable and not made.is_remainder:
             choices = self._choices[made.stage]
-            choices.drawn.append((made.propensity, np.array([arm not in made.excluded for arm in decider.spec.arms])))
+            account = made.loss_account
+            share = decider.spec.traffic * (account.share if account is not None else 1.0)
+            own = exploration.unramped(made.propensity, share) if share > 0.0 else made.propensity
+            choices.drawn.append((own, np.array([arm not in made.excluded for arm in decider.spec.arms])))
             if not any(reason in _ASKED for reason in made.excluded.values()):  # else the request chose among them
                 for name, known in choices.arrived.items():
                     reason = made.excluded.get(name, "")

@@ -42,9 +42,9 @@ class TrafficSettings:
 
     def take(self, actions: Iterable[OperatorAction]) -> None:
         """Put in force what these actions say: all of the ledger, in order."""
-        actions = [one for one in actions if one.verb in traffic.SETTINGS and one.stage in self._stages]
-        self._ever = bool(actions)
-        self._force = traffic.settings(actions)
+        counting = [one for one in actions if self._counts(one)]
+        self._ever = bool(counting)
+        self._force = traffic.settings(counting)
 
     def change(self, asked: OperatorAction, deciding: Iterable[Stage]) -> OperatorAction:
         """Append a setting to the ledger, within a transaction, and register what is declared with it by those that
@@ -59,7 +59,8 @@ class TrafficSettings:
         if last is None and asked.share is None:
             problem = f"the {asked.verb} of {asked.stage} was not set: what is declared counts"
             raise InvalidRequest(Problem("share", problem, "give the share that is to count from now on"))
-        setting = traffic.settings([*before, asked]).get(asked.stage, UNSET)
+        counting = [one for one in (*before, asked) if self._counts(one)]
+        setting = traffic.settings(counting).get(asked.stage, UNSET)
         with self._store.atomic():
             for stage in deciding:
                 self._store.register({asked.stage: setting.applied(stage)})
@@ -93,6 +94,8 @@ class TrafficSettings:
         if known is None:
             spec = setting.applied(policy.snapshot.stage_spec)
             known = self._under[policy.spec, setting] = spec, spec.digest()
+        if known[1] not in self._specs:  # what another replica has released or set is not known whole yet
+            return policy
         other = None if policy.candidate is None else self.over(stage, policy.candidate)
         return policy._replace(
             snapshot=msgspec.structs.replace(policy.snapshot, stage_spec=known[0]), spec=known[1], candidate=other
@@ -103,13 +106,21 @@ class TrafficSettings:
         made, now = self._specs.get(decision.stage_digest), self.stage(decision.stage)
         return made is not None and (made.live_ramp, made.holdout) == (now.live_ramp, now.holdout)
 
+    def _counts(self, action: OperatorAction) -> bool:
+        """Whether an action sets a share of a stage that is declared. A loop has no ramp: its stage may have had one
+        before it became a loop.
+        """
+        if action.verb not in traffic.SETTINGS or action.stage not in self._stages:
+            return False
+        return action.verb != "ramp" or not self._stages[action.stage].has_request_actions
+
     def _check(self, asked: OperatorAction) -> None:
         if asked.stage not in self._stages:
             raise NotFound("stage", f"no stage {asked.stage!r}", closest(asked.stage, self._stages))
         what, fix = _MEANT[asked.verb]
         if asked.nudge != ALL_NUDGES:
             raise InvalidRequest(Problem("nudge", f"it is {what}, whatever the nudge", "leave it out"))
-        if asked.verb == "ramp" and self._stages[asked.stage].has_request_actions:
+        if asked.verb == "ramp" and asked.share is not None and self._stages[asked.stage].has_request_actions:
             problem = "the actions of this stage come with each request: there is no arm that shows nothing"
             raise InvalidRequest(Problem("stage", problem, "set its holdout, or stop asking for it in the app"))
         share = asked.share

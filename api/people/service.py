@@ -1,6 +1,7 @@
 """People service: tells what is known of a person, and erases it while the service decides. No HTTP here, no SQL."""
 
 import asyncio
+import contextvars
 import logging
 import secrets
 import time
@@ -176,7 +177,8 @@ class PeopleService:
 
     def _go_on(self) -> "asyncio.Task[None]":
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            nobody = contextvars.Context()  # it serves all requests from here on, not the one that began it
+            self._task = asyncio.create_task(self._run(), context=nobody)
         return self._task
 
     async def _run(self) -> None:

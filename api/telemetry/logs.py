@@ -88,7 +88,9 @@ def held() -> Iterator[None]:
     finally:
         logging.root.removeHandler(keeping)
         for record in keeping.buffer:
-            logging.getLogger(record.name).handle(record)
+            logger = logging.getLogger(record.name)
+            if logger.isEnabledFor(record.levelno):
+                logger.handle(record)
 
 
 def configure(form: LogFormat, level: LogLevel) -> None:

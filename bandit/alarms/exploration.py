@@ -36,6 +36,17 @@ def effective_arms(propensity: Array, eligible: Mask) -> EffectiveArms:
     return EffectiveArms(n, _diversity(total(propensity) / n), _diversity(total(evenly) / n))
 
 
+def unramped(propensity: Array, share: float) -> Array:
+    """Propensities (k,) of the policy alone, of those of a decision of which it decided a `share`, in (0, 1], and the
+    rest was no nudge, the first arm. Floors are of both together, so they are nearly its own. No nudge, where the
+    policy would have shown nothing else.
+    """
+    own = propensity.copy()
+    own[0] = max(0.0, own[0] - (1.0 - share))
+    whole = float(total(own))
+    return own / whole if whole > 0.0 else propensity
+
+
 def collapsed(found: EffectiveArms, *, share: float, least: int) -> bool:
     """Whether exploration has collapsed: of the arms beyond the first that could be drawn, less than `share` are, in
     at least `least` decisions. Never where there is no choice.

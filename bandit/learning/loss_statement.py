@@ -44,7 +44,7 @@ class LossStatement(msgspec.Struct, frozen=True, kw_only=True):
         """Three sentences: what learning may cost, what it has cost, and which traffic the policy decides and why."""
         may = f"Learning may cost {_percent(self.declared)} of what is earned with no nudge"
         reason = self.why.partition(": ")[2] or self.why
-        ramp = f" ({_percent(self.share)} of the declared ramp)" if self.traffic != self.share else ""
+        ramp = f" ({_percent(self.share)} of the ramp)" if self.traffic != self.share else ""
         decides = f"It decides {_percent(self.traffic)} of the traffic outside the holdout{ramp}: {reason}."
         if not self.known:
             may += "; how much money that is shows after a day of traffic."

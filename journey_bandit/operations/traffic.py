@@ -1,6 +1,7 @@
 """Command `journey-bandit traffic`: set the ramp and the holdout of a stage while the service runs."""
 
 import getpass
+import math
 
 import click
 
@@ -24,7 +25,10 @@ def _share(text: str) -> float | None:
     if text == _DECLARED:
         return None
     try:
-        return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        if not math.isfinite(share):
+            raise ValueError
+        return share
     except ValueError:
         fix = f"a number such as 0.1, 10%, or {_DECLARED}"
         raise InvalidRequest(Problem("share", f"{text!r} is no share", fix)) from None

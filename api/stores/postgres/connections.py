@@ -152,9 +152,9 @@ class PostgresConnections:
         self._others = None
 
     def has_others(self) -> bool:
-        """Whether others have committed since the last transaction. Raises Unavailable."""
+        """Whether others have committed what was not told yet. Raises Unavailable."""
         try:
-            return newest(self.writer()) != self._looked
+            return self._others is not None or newest(self.writer()) != self._looked
         except psycopg.Error as error:
             raise Unavailable(f"the ledger could not be read: {error}") from error
 

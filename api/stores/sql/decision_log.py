@@ -94,6 +94,9 @@ class SqlDecisionLog(SqlPart):
             if self._ledger.known is not None:
                 self._ledger.known.add(d.user for _, d in plan.decisions)
             keys = {digest: key for key, digest, _ in self._specs}
+            if any(d.stage_digest not in keys for _, d in plan.decisions):  # a reader has put back an older list
+                self._specs = self._specs_of(conn.execute(SPECS).fetchall())
+                keys = {digest: key for key, digest, _ in self._specs}
             rows = [(seq, keys[d.stage_digest], *decision_row(d)) for seq, d in plan.decisions]
             conn.executemany(insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
             waiting = [(seq, d.expires) for seq, d in plan.decisions if d.is_actionable]

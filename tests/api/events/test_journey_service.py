@@ -177,6 +177,22 @@ def test_an_app_without_events_needs_a_stage(client: Any, refused: Callable[...,
     refused(client.post("/v1/decisions", json={"user_id": "u"}), 400, "stage")
 
 
+def test_a_visit_keeps_its_decision_when_a_ramp_or_a_holdout_is_set(shop: Shop, later: Later) -> None:
+    views(shop)
+    first = shop.ask()
+    for verb, share in (("ramp", 0.5), ("holdout", 0.9), ("ramp", None)):
+        body = {"share": share, "by": "ana", "reason": "slowly"}
+        shop.client.post(f"/v1/policies/look/{verb}", json=body).raise_for_status()
+        again = shop.ask()
+        assert (again["decision_id"], again["duplicate"]) == (first["decision_id"], True)
+    later(HOUR)
+    views(shop)
+    second = shop.ask()
+    assert not second["duplicate"]
+    shop.client.post("/v1/policies/look/pause", json={"by": "ana", "reason": "wrong"}).raise_for_status()
+    assert shop.ask()["nudge"]["id"] == "none"
+
+
 def test_a_visit_gets_one_decision_which_trains_once(shop: Shop, later: Later) -> None:
     views(shop)
     first = shop.ask()

@@ -20,6 +20,7 @@ from api.stores.memory.store import MemoryStore
 from bandit.catalogue.limits import SilenceAlarm
 from bandit.catalogue.loading import parse
 from bandit.errors import CatalogueError, InvalidRequest, Problem
+from bandit.learning.loss_account import CLOSED
 from bandit.records import ALL_NUDGES, NOT_NOW, Decision, OperatorAction, Outcome, Release, Settlement
 from journey_bandit.testing.store_builders import HOUR, START
 from tests.api.releases.test_releases import live, release
@@ -131,6 +132,21 @@ class Watched:
 
     def alarm(self, name: str) -> StageAlarm:
         return next(one for one in self.watch.alarms["cart"] if one.name == name)
+
+
+def test_a_low_ramp_is_no_collapse() -> None:
+    """The policy draws both nudges evenly; an operator, or the loss account, lets it decide 1 % of the traffic."""
+    ours, even = Watched(), np.array([0.99, 0.005, 0.005])
+    spec = msgspec.structs.replace(ours.decider.spec, live_ramp=0.01)
+    ours.decider = ours.decider._replace(digest=spec.digest(), spec=spec)
+    ours.made(100, propensity=even)
+    assert ours.raised() == []
+    other = Watched()
+    other.made(100, propensity=even, loss_account=msgspec.structs.replace(CLOSED, share=0.01))
+    assert other.raised() == []
+    plain = Watched()
+    plain.made(100, propensity=np.array([0.999, 0.0005, 0.0005]))
+    assert plain.raised() == ["collapse"]
 
 
 def test_exploration_collapses_when_one_arm_of_three_is_drawn() -> None:

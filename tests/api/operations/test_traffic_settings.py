@@ -194,7 +194,9 @@ def test_decisions_that_were_drawn_before_a_setting_and_not_written_are_made_aga
         assert [one.seq for one in store.decisions() if audit.differences(store, one, desk.salt)] == []
 
 
-def test_a_setting_outlives_the_process_and_another_catalogue(serving: Serving, tmp_path: Path) -> None:
+def test_a_setting_outlives_the_process_and_another_catalogue(
+    serving: Serving, catalogue_file: Path, tmp_path: Path
+) -> None:
     """Nothing is done at the end of the first service: its ledger is opened as it was committed."""
     with serving(store=SqliteStore(tmp_path / "a.db")) as client:
         post(client, "ramp", 0.25).raise_for_status()
@@ -202,9 +204,15 @@ def test_a_setting_outlives_the_process_and_another_catalogue(serving: Serving, 
         copy = SqliteStore(tmp_path / "a.db", read_only=True)
         assert [(one.verb, one.share) for one in copy.operator_actions()] == [("ramp", 0.25), ("holdout", 0.999)]
         copy.close()
-    store = SqliteStore(tmp_path / "a.db")
-    with serving(store=store) as client:
+    store, text = SqliteStore(tmp_path / "a.db"), catalogue_file.read_text(encoding="utf-8")
+    declared = text.replace("[stages.signup]\n", "[stages.signup]\nramp = 0.9\nholdout = 0.001\n")
+    assert declared != text
+    catalogue_file.write_text(declared, encoding="utf-8")
+    with serving(store=store, app=str(catalogue_file)) as client:
         assert client.ask()["holdout"]
+        told = client.learned()["signup"]
+        assert [told[what]["share"] for what in ("ramp", "holdout_share")] == [0.25, 0.999]
+        assert [told[what]["declared"] for what in ("ramp", "holdout_share")] == [0.9, 0.001]
         post(client, "holdout", None).raise_for_status()
         made = client.ask()
         assert not made["holdout"]
@@ -257,6 +265,21 @@ def test_a_loop_has_a_holdout_and_no_ramp(working: Working) -> None:
             desk.worker.operate(setting("ramp", 0.5)).result(60)
         assert desk.worker.operate(setting("holdout", 0.5)).result(60).share == 0.5
         assert desk.worker.prepared["cart"].snapshot.stage_spec.holdout == 0.5
+
+
+def test_a_stage_that_becomes_a_loop_has_no_ramp_any_more(working: Working) -> None:
+    loop = parse(
+        'app = "shop"\ncurrency = "EUR"\n[stages.cart]\nschema = 2\npolicy = { name = "shared" }\n'
+        'reward = { kind = "binary", window = "1h" }\n'
+    )
+    store = MemoryStore()
+    with working(store, parse(FIXED)) as desk:
+        desk.worker.operate(setting("ramp", 0.05)).result(60)
+    with working(store, loop) as desk:
+        assert desk.worker.prepared["cart"].snapshot.stage_spec.traffic == 1.0
+        assert desk.worker.operate(setting("ramp", None, START + 1)).result(60).share is None
+    with working(store, parse(FIXED.replace("[stages.cart]", "[stages.cart]\nschema = 3"))) as desk:
+        assert desk.worker.prepared["cart"].snapshot.stage_spec.traffic == 1.0
 
 
 def test_no_catalogue_declares_what_operators_set() -> None:

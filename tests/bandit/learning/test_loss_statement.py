@@ -38,7 +38,7 @@ def test_three_sentences_say_what_it_may_cost_what_it_has_cost_and_what_it_decid
     )
     assert decides.startswith("It decides 25% of the traffic outside the holdout: what may still be lost")
     ramped = statement(msgspec.structs.replace(STAGE, ramp=0.5), ACCOUNT).in_words("EUR")[2]
-    assert ramped.startswith("It decides 12.5% of the traffic outside the holdout (25% of the declared ramp): ")
+    assert ramped.startswith("It decides 12.5% of the traffic outside the holdout (25% of the ramp): ")
 
 
 def test_what_was_earned_is_not_called_a_cost_and_what_is_overdrawn_says_so() -> None:
