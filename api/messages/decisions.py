@@ -286,7 +286,9 @@ class RecomputationReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage as declared, with the `holdout` that counts now. `window_seconds`: the attribution window as it runs here; `declared_seconds`: as written."""
+    """A stage as declared, with the `holdout` that counts now. `window_seconds`: the attribution window as it runs
+    here; `declared_seconds`: as written.
+    """
 
     stage: str
     description: str
