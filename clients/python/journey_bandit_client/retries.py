@@ -149,28 +149,28 @@ class RetryLoop:
         """Steps of a part; puts the result or error of each of its items into `results`. Raises RequestRefusedError,
         with nothing in `results` of the items that still waited.
         """
-        waiting, attempts = list(part), 0
-        why = dict.fromkeys(part, "the deadline had passed before the first")
-        while waiting and attempts < self.policy.tries and (left := end - self.clock()) > 0:
-            answers = yield from self._attempt(of(waiting), left, _counted(read, len(waiting)))
+        waiting = dict.fromkeys(part, "the deadline had passed before the first")
+        attempts = 0
+        while (left := end - self.clock()) > 0:
+            places = list(waiting)
+            answers = yield from self._attempt(of(places), left, _counted(read, len(places)))
             attempts, asked = attempts + 1, 0.0
             if isinstance(answers, _NoResult):
-                why, asked = dict.fromkeys(waiting, answers.why), answers.retry_after
+                waiting, asked = dict.fromkeys(places, answers.why), answers.retry_after
             else:
-                again = [place for place, answer in zip(waiting, answers, strict=True) if _retried(answer)]
-                for place, answer in zip(waiting, answers, strict=True):
+                waiting = {}
+                for place, answer in zip(places, answers, strict=True):
                     if not isinstance(answer, ProblemDetails):
                         results[place] = answer
-                    elif _retried(answer):
-                        why[place] = f"{answer.status} {answer.detail}"
+                    elif answer.status in RETRIED:
+                        waiting[place] = f"{answer.status} {answer.detail}"
                     else:
                         results[place] = refusal(answer)
-                waiting = again
             pause = self.policy.pause(attempts - 1, asked, self.draw)
             if not waiting or attempts == self.policy.tries or self.clock() + pause >= end:
                 break
             yield Pause(pause)
-        results |= {place: ServiceUnavailableError(attempts, why[place]) for place in waiting}
+        results |= {place: ServiceUnavailableError(attempts, why) for place, why in waiting.items()}
 
     def _attempt(self, call: HttpCall, seconds: float, read: Callable[[bytes], T]) -> Steps["T | _NoResult"]:
         """Steps of one attempt; returns what `read` makes of the body of its 200, or why there is none and the call may
@@ -196,11 +196,6 @@ class _NoResult:
 
     why: str
     retry_after: float = 0.0
-
-
-def _retried(answer: object) -> bool:
-    """Whether the answer of an item says that the item may be sent again."""
-    return isinstance(answer, ProblemDetails) and answer.status in RETRIED
 
 
 def _counted(

@@ -115,7 +115,7 @@ export class RetryLoop {
   ): Promise<void> {
     let waiting = new Map(part.map((place) => [place, "the deadline had passed before the first"]));
     let attempts = 0;
-    while (waiting.size > 0 && attempts < this.policy.tries && end - this.now() > 0) {
+    while (end - this.now() > 0) {
       const places = [...waiting.keys()];
       const answer = await this.attempt(of(places), end - this.now(), (json) => counted(read(json), places.length));
       attempts += 1;
