@@ -146,7 +146,8 @@ def test_an_address_with_a_password_is_refused_and_not_told(url: str) -> None:
         with pytest.raises(ValueError, match=r"url (holds a user name or a password|is no address)") as no:
             kind(url)
         assert "secret" not in str(no.value)
-        assert no.value.__suppress_context__ or no.value.__context__ is None
+        assert no.value.__cause__ is None
+        assert no.value.__context__ is None or no.value.__suppress_context__
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
