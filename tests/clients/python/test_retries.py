@@ -415,11 +415,11 @@ def test_no_request_is_larger_than_the_service_takes(client: Client) -> None:
     assert MOST_BYTES == native._BATCH_BYTES == events_api._BATCH_BYTES
 
 
-@pytest.mark.parametrize(("more", "parts"), [(0, [2]), (1, [1, 1])])
+@pytest.mark.parametrize(("more", "parts"), [(0, [3]), (1, [2, 1])])
 def test_items_share_a_request_to_its_last_byte(client: Client, more: int, parts: list[int]) -> None:
     network = Network([(200, {}, taken)])
-    room = MOST_BYTES - len(msgspec.json.encode({"events": [*many(1), *many(1, note="")]}))
-    client(network).events([*many(1), *many(1, note="x" * (room + more))])
+    room = MOST_BYTES - len(msgspec.json.encode({"events": [*many(2), *many(1, note="")]}))
+    client(network).events([*many(2), *many(1, note="x" * (room + more))])
     assert [len(body["events"]) for body in network.bodies()] == parts
 
 
