@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from journey_bandit_client.calls import ServiceCalls
-from journey_bandit_client.connection import connected_to
+from journey_bandit_client.connection import LIMITS, connected_to
 from journey_bandit_client.messages import (
     NO_NUDGE,
     EventResult,
@@ -59,7 +59,7 @@ class AsyncJourneyClient:
         loop = RetryLoop(retries, clock, draw)
         self._calls = ServiceCalls(loop, fallback, decide_seconds, report_seconds)
         address, headers = connected_to(url, key)
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, transport=transport)
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, transport=transport, limits=LIMITS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,7 +109,8 @@ class AsyncJourneyClient:
         self, requests: Sequence[NudgeRequest], *, seconds: float | None = None
     ) -> list[NudgeDecision]:
         """Nudges for many users, in order, by the thousand; those that did not come within `seconds` (left out:
-        `decide_seconds`) are degraded. Raises RequestRefusedError; ItemsFailedError if single ones were refused.
+        `decide_seconds`) are degraded. Raises RequestRefusedError if the first request is refused as a whole, and
+        ItemsFailedError, which has the decision or the error of each, if some were refused.
         """
         return await self._run(self._calls.decide_many(requests, seconds))
 
@@ -168,18 +169,36 @@ class AsyncJourneyClient:
 
         return await self._run(self._calls.report(decision, outcome, seconds))
 
+    async def opt_out(
+        self,
+        decision: NudgeDecision | uuid.UUID,
+        *,
+        occurred_at: dt.datetime | None = None,
+        seconds: float | None = None,
+    ) -> ReportResult:
+        """Report that the person wants no more of this after the nudge: unsubscribed, muted or complained. It changes
+        no reward; guardrails count it. Otherwise as `reward`.
+        """
+
+        def outcome(found: uuid.UUID) -> OutcomeReport:
+            return OutcomeReport(decision_id=found, kind="opt_out", occurred_at=occurred_at)
+
+        return await self._run(self._calls.report(decision, outcome, seconds))
+
     async def report_many(
         self, outcomes: Sequence[OutcomeReport], *, seconds: float | None = None
     ) -> list[ReportResult]:
         """Report many outcomes, by the thousand; results in order. Raises ItemsFailedError, which has the result or the
-        error of each, if some were refused or not answered within `seconds` (left out: `report_seconds`).
+        error of each, if some were refused or not answered within `seconds` (left out: `report_seconds`);
+        RequestRefusedError if the first request is refused as a whole.
         """
         return await self._run(self._calls.report_many(outcomes, seconds))
 
     async def events(self, events: Sequence[UserEvent], *, seconds: float | None = None) -> list[EventResult]:
         """Report what users did, by the thousand; results in order. Events without an id get one before the first
         attempt. Raises ItemsFailedError, which has the result or the error of each, if some were refused or not
-        answered within `seconds` (left out: `report_seconds`).
+        answered within `seconds` (left out: `report_seconds`); RequestRefusedError if the first request is refused as a
+        whole.
         """
         return await self._run(self._calls.events(events, seconds))
 

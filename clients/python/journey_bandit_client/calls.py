@@ -28,6 +28,9 @@ T = TypeVar("T")
 MOST_ITEMS = 1000
 """Items of one request; longer batches are sent in several."""
 
+MOST_BYTES = 4_000_000
+"""Bytes of the body of one request, as the service takes them; larger batches are sent in several."""
+
 _NOT_SENT = "not sent: the decision is degraded, so the service does not know what was shown"
 
 
@@ -96,7 +99,7 @@ class ServiceCalls:
 
     def decide_many(self, asked: Sequence[NudgeRequest], seconds: float | None) -> Steps[list[NudgeDecision]]:
         """Decisions in order; those that do not come in time are degraded. Raises RequestRefusedError, or
-        ItemsFailedError if single ones were refused.
+        ItemsFailedError if some were refused.
         """
         reader = _ItemReader[NudgeDecision]("decisions", "decision")
         results = yield from self._batches("/v1/decisions/batch", "decisions", asked, self._deciding(seconds), reader)
@@ -155,17 +158,35 @@ class ServiceCalls:
         seconds: float,
         read: Callable[[bytes], Sequence[T | ProblemDetails]],
     ) -> Steps[list[T | JourneyClientError]]:
-        """Results of items that are sent by the thousand, within one deadline."""
-        end, results = self._loop.clock() + seconds, list[T | JourneyClientError]()
+        """Results of items that are sent in parts, within one deadline. Raises ValueError for an item that is larger
+        than a request may be, before anything is sent.
+        """
         raw = [_encoded(item, f"{name}[{place}]") for place, item in enumerate(items)]
-        for start in range(0, len(raw), MOST_ITEMS):
-            chunk = raw[start : start + MOST_ITEMS]
 
-            def of(places: Sequence[int], chunk: Sequence[msgspec.Raw] = chunk) -> HttpCall:
-                return HttpCall("POST", path, msgspec.json.encode({name: [chunk[place] for place in places]}))
+        def of(places: Sequence[int]) -> HttpCall:
+            return HttpCall("POST", path, msgspec.json.encode({name: [raw[place] for place in places]}))
 
-            results += yield from self._loop.items(of, len(chunk), end - self._loop.clock(), read)
-        return results
+        parts = _parts([len(bytes(one)) for one in raw], name)
+        return (yield from self._loop.items(of, parts, seconds, read))
+
+
+def _parts(sizes: Sequence[int], name: str) -> list[list[int]]:
+    """Places of the items of each request, in order, for items of so many bytes in a list of that name. Raises
+    ValueError for an item that fits into none.
+    """
+    parts, empty = list[list[int]](), len(f'{{"{name}":[]}}')
+    size = 0  # of the last part
+    for place, more in enumerate(sizes):
+        if empty + more > MOST_BYTES:
+            most = MOST_BYTES - empty
+            raise ValueError(f"{name}[{place}] has {more:,} bytes: an item may have {most:,}; send less in it")
+        if not parts or len(parts[-1]) == MOST_ITEMS or size + 1 + more > MOST_BYTES:
+            parts.append([place])
+            size = empty + more
+        else:
+            parts[-1].append(place)
+            size += 1 + more  # a comma
+    return parts
 
 
 def _positive(seconds: float, name: str) -> float:

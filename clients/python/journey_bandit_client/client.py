@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from journey_bandit_client.calls import ServiceCalls
-from journey_bandit_client.connection import connected_to
+from journey_bandit_client.connection import LIMITS, connected_to
+from journey_bandit_client.deadline import DeadlineRunner
 from journey_bandit_client.messages import (
     NO_NUDGE,
     EventResult,
@@ -34,8 +35,8 @@ class JourneyClient:
     """Client of one service at `url`, for any number of threads. Use it in a `with` block, which closes its
     connections.
 
-    Each step of an attempt (connecting, sending, each read) is bounded by what was left of the deadline when the
-    attempt began, so that a service that sends its answer byte by byte can take longer.
+    Deadlines are exact: each request is sent by a thread of its own, which is left behind if looking up the name of the
+    service, or its answer, takes longer. At most 1,000 requests are under way at a time, those left behind included.
 
     `key`: API key; what it may do is its scopes. A decision is waited for `decide_seconds`, everything else
     `report_seconds`, retries and pauses included. `fallback`: what a degraded decision shows. `transport`, `clock`,
@@ -61,7 +62,8 @@ class JourneyClient:
         loop = RetryLoop(retries, clock, draw)
         self._calls = ServiceCalls(loop, fallback, decide_seconds, report_seconds)
         address, headers = connected_to(url, key)
-        self._http = httpx.Client(base_url=address, headers=headers, transport=transport)
+        self._attempts = DeadlineRunner()
+        self._http = httpx.Client(base_url=address, headers=headers, transport=transport, limits=LIMITS)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +111,8 @@ class JourneyClient:
 
     def decide_many(self, requests: Sequence[NudgeRequest], *, seconds: float | None = None) -> list[NudgeDecision]:
         """Nudges for many users, in order, by the thousand; those that did not come within `seconds` (left out:
-        `decide_seconds`) are degraded. Raises RequestRefusedError; ItemsFailedError if single ones were refused.
+        `decide_seconds`) are degraded. Raises RequestRefusedError if the first request is refused as a whole, and
+        ItemsFailedError, which has the decision or the error of each, if some were refused.
         """
         return self._run(self._calls.decide_many(requests, seconds))
 
@@ -168,16 +171,34 @@ class JourneyClient:
 
         return self._run(self._calls.report(decision, outcome, seconds))
 
+    def opt_out(
+        self,
+        decision: NudgeDecision | uuid.UUID,
+        *,
+        occurred_at: dt.datetime | None = None,
+        seconds: float | None = None,
+    ) -> ReportResult:
+        """Report that the person wants no more of this after the nudge: unsubscribed, muted or complained. It changes
+        no reward; guardrails count it. Otherwise as `reward`.
+        """
+
+        def outcome(found: uuid.UUID) -> OutcomeReport:
+            return OutcomeReport(decision_id=found, kind="opt_out", occurred_at=occurred_at)
+
+        return self._run(self._calls.report(decision, outcome, seconds))
+
     def report_many(self, outcomes: Sequence[OutcomeReport], *, seconds: float | None = None) -> list[ReportResult]:
         """Report many outcomes, by the thousand; results in order. Raises ItemsFailedError, which has the result or the
-        error of each, if some were refused or not answered within `seconds` (left out: `report_seconds`).
+        error of each, if some were refused or not answered within `seconds` (left out: `report_seconds`);
+        RequestRefusedError if the first request is refused as a whole.
         """
         return self._run(self._calls.report_many(outcomes, seconds))
 
     def events(self, events: Sequence[UserEvent], *, seconds: float | None = None) -> list[EventResult]:
         """Report what users did, by the thousand; results in order. Events without an id get one before the first
         attempt. Raises ItemsFailedError, which has the result or the error of each, if some were refused or not
-        answered within `seconds` (left out: `report_seconds`).
+        answered within `seconds` (left out: `report_seconds`); RequestRefusedError if the first request is refused as a
+        whole.
         """
         return self._run(self._calls.events(events, seconds))
 
@@ -209,8 +230,14 @@ class JourneyClient:
 
     def _sent(self, attempt: Attempt) -> HttpAnswer | NoAnswer:
         call = attempt.call
-        try:
+
+        def send() -> HttpAnswer:
             got = self._http.request(call.method, call.path, content=call.body, timeout=attempt.seconds)
+            return HttpAnswer(got.status_code, got.headers, got.content)
+
+        try:
+            return self._attempts.run(send, attempt.seconds)
+        except TimeoutError as error:
+            return NoAnswer(str(error))
         except httpx.RequestError as error:
             return NoAnswer(f"{type(error).__name__}: {error}")
-        return HttpAnswer(got.status_code, got.headers, got.content)

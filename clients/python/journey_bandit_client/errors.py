@@ -26,7 +26,8 @@ class FieldProblem(msgspec.Struct, frozen=True):
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     """Problem details of a refusal (RFC 9457). `type` is an identifier such as
-    `urn:journey-bandit:problem:invalid-request`; `errors` names each field.
+    `urn:journey-bandit:problem:invalid-request`; `errors` names each field; `request_id` finds the request in the logs
+    of the service, "" if the answer has none.
     """
 
     type: str = "about:blank"
@@ -34,6 +35,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     detail: str = ""
     errors: list[FieldProblem] = []
+    request_id: str = ""
 
 
 class JourneyClientError(Exception):
@@ -87,7 +89,9 @@ class IdConflictError(RequestRefusedError):
 
 class ItemsFailedError(JourneyClientError):
     """Items of a batch failed. `results`, in the order of the items: each item's result, or its error. Those that have
-    a result are recorded; sending the whole batch again, with the same ids, counts nothing twice.
+    a result are recorded; sending the whole batch again, with the same ids, counts nothing twice. Where a later request
+    of the batch was refused as a whole, the refusal is the error of its items and of all after them, which were not
+    sent.
     """
 
     def __init__(self, results: Sequence[Any]):

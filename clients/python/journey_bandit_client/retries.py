@@ -28,9 +28,9 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 class RetryPolicy:
     """How often and how soon a request is repeated, always within the deadline of its call.
 
-    `tries`: requests of one call at most. The pause after attempt n (from 0) is drawn evenly between 0 and
-    min(`longest`, `shortest` · 2ⁿ) seconds ("full jitter"), after the time that a Retry-After asks for. Raises
-    ValueError.
+    `tries`: requests of one call at most; of a batch that is sent in several parts, of each part. The pause after
+    attempt n (from 0) is drawn evenly between 0 and min(`longest`, `shortest` · 2ⁿ) seconds ("full jitter"), after the
+    time that a Retry-After asks for. Raises ValueError.
     """
 
     tries: int = 6
@@ -106,71 +106,96 @@ class RetryLoop:
         """Steps of one call; returns what `read` makes of the body of its 200. Raises RequestRefusedError, or
         ServiceUnavailableError if nothing usable came within `seconds`.
         """
-        end, why = self.clock() + seconds, "the deadline had passed before the first"
-        attempts = 0
-        while attempts < self.policy.tries and (left := end - self.clock()) > 0:
-            answer = yield Attempt(call, left)
-            attempts += 1
-            if isinstance(answer, HttpAnswer) and answer.status == 200:
-                try:
-                    return read(answer.content)
-                except (
-                    msgspec.DecodeError,
-                    ValueError,
-                ) as error:  # a page of something between
-                    answer = NoAnswer(f"200 with a body that cannot be read: {error}")
-            asked = 0.0
-            if isinstance(answer, HttpAnswer):
-                if answer.status not in RETRIED:
-                    raise refusal(problem_of(answer))
-                why, asked = f"{answer.status} {problem_of(answer).detail}".strip(), retry_after(answer.headers)
-            elif answer is not None:
-                why = answer.why
-            pause = self.policy.pause(attempts - 1, asked, self.draw)
-            if attempts == self.policy.tries or self.clock() + pause >= end:
-                break
-            yield Pause(pause)
-        raise ServiceUnavailableError(attempts, why)
+        (result,) = yield from self.items(lambda _: call, [[0]], seconds, lambda content: [read(content)])
+        if isinstance(result, JourneyClientError):
+            raise result
+        return result
 
     def items(
         self,
         of: Callable[[Sequence[int]], HttpCall],
-        count: int,
+        parts: Sequence[Sequence[int]],
         seconds: float,
         read: Callable[[bytes], Sequence[T | ProblemDetails]],
     ) -> Steps[list[T | JourneyClientError]]:
-        """Steps of a batch of `count` items; returns the result or error of each, in order. `of` gives the call for the
-        items at some places: those whose own status says so are sent again, without the others. Raises
-        RequestRefusedError if the batch is refused as a whole.
+        """Steps of a batch that is sent in `parts`, each the places of some items; returns the result or error of each
+        item, in order. `of` gives the call for the items at some places: those whose own status says so are sent again,
+        without the others. Each part has `tries` requests, all have one deadline.
+
+        A request that is refused as a whole raises RequestRefusedError if nothing is known of any item yet. Later the
+        refusal is the error of its items and of those after them, which are not sent.
         """
         end = self.clock() + seconds
-        results: list[T | JourneyClientError] = [ServiceUnavailableError(0, "not sent") for _ in range(count)]
-        waiting, sent = list(range(count)), 0
-        while waiting:
+        results: dict[int, T | JourneyClientError] = {}
+        count = sum(map(len, parts))
+        for part in parts:
             try:
-                answers = yield from self.call(of(waiting), end - self.clock(), _counted(read, len(waiting)))
-            except RequestRefusedError:
-                raise
-            except JourneyClientError as error:
-                for place in waiting:
-                    results[place] = error
+                yield from self._part(of, part, end, read, results)
+            except RequestRefusedError as error:
+                if not results:
+                    raise
+                results |= {place: error for place in range(count) if place not in results}
                 break
-            sent += 1
-            again = []
-            for place, answer in zip(waiting, answers, strict=True):
-                if not isinstance(answer, ProblemDetails):
-                    results[place] = answer
-                elif answer.status in RETRIED:
-                    results[place] = ServiceUnavailableError(sent, f"{answer.status} {answer.detail}")
-                    again.append(place)
-                else:
-                    results[place] = refusal(answer)
-            waiting = again
-            pause = self.policy.pause(sent - 1, 0.0, self.draw)
-            if not waiting or sent == self.policy.tries or self.clock() + pause >= end:
+        return [results[place] for place in range(count)]
+
+    def _part(
+        self,
+        of: Callable[[Sequence[int]], HttpCall],
+        part: Sequence[int],
+        end: float,
+        read: Callable[[bytes], Sequence[T | ProblemDetails]],
+        results: dict[int, T | JourneyClientError],
+    ) -> Steps[None]:
+        """Steps of a part; puts the result or error of each of its items into `results`. Raises RequestRefusedError,
+        with nothing in `results` of the items that still waited.
+        """
+        waiting = dict.fromkeys(part, "the deadline had passed before the first")
+        attempts = 0
+        while (left := end - self.clock()) > 0:
+            places = list(waiting)
+            answers = yield from self._attempt(of(places), left, _counted(read, len(places)))
+            attempts, asked = attempts + 1, 0.0
+            if isinstance(answers, _NoResult):
+                waiting, asked = dict.fromkeys(places, answers.why), answers.retry_after
+            else:
+                waiting = {}
+                for place, answer in zip(places, answers, strict=True):
+                    if not isinstance(answer, ProblemDetails):
+                        results[place] = answer
+                    elif answer.status in RETRIED:
+                        waiting[place] = f"{answer.status} {answer.detail}"
+                    else:
+                        results[place] = refusal(answer)
+            pause = self.policy.pause(attempts - 1, asked, self.draw)
+            if not waiting or attempts == self.policy.tries or self.clock() + pause >= end:
                 break
             yield Pause(pause)
-        return results
+        results |= {place: ServiceUnavailableError(attempts, why) for place, why in waiting.items()}
+
+    def _attempt(self, call: HttpCall, seconds: float, read: Callable[[bytes], T]) -> Steps["T | _NoResult"]:
+        """Steps of one attempt; returns what `read` makes of the body of its 200, or why there is none and the call may
+        be repeated. Raises RequestRefusedError.
+        """
+        answer = yield Attempt(call, seconds)
+        if not isinstance(answer, HttpAnswer):
+            return _NoResult(answer.why if answer else "no answer")
+        if answer.status == 200:
+            try:
+                return read(answer.content)
+            except (msgspec.DecodeError, ValueError) as error:  # a page of something between
+                return _NoResult(f"200 with a body that cannot be read: {error}")
+        problem = problem_of(answer)
+        if answer.status not in RETRIED:
+            raise refusal(problem)
+        return _NoResult(f"{answer.status} {problem.detail}".strip(), retry_after(answer.headers))
+
+
+@dataclass(frozen=True)
+class _NoResult:
+    """Attempt that gave no result: why, and the seconds that a Retry-After asks for."""
+
+    why: str
+    retry_after: float = 0.0
 
 
 def _counted(

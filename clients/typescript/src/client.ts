@@ -64,6 +64,7 @@ export interface ReportOptions extends CallOptions {
 }
 
 const MOST_ITEMS = 1000; // of one request; longer batches are sent in several
+const MOST_BYTES = 4_000_000; // of the body of one request, as the service takes them
 const NOT_SENT = "not sent: the decision is degraded, so the service does not know what was shown";
 
 /** Event with an id of its own, so that sending it again counts nothing twice. */
@@ -79,9 +80,7 @@ export class JourneyClient {
   private readonly fallback: Nudge;
 
   constructor(url: string, options: ClientOptions = {}) {
-    if (!/^https?:$/.test(URL.canParse(url) ? new URL(url).protocol : "")) {
-      throw new TypeError(`url is "${url}": write it as http://host:port or https://host`);
-    }
+    refuseAddress(url);
     if (!/^[!-~]*$/.test(options.key ?? "")) {
       throw new TypeError("key holds spaces, line ends or letters outside ASCII: give the key as `keys new` printed it");
     }
@@ -118,7 +117,8 @@ export class JourneyClient {
 
   /**
    * Nudges for many users, in order, by the thousand; those that did not come in time are degraded. Throws
-   * RequestRefusedError; ItemsFailedError if single ones were refused.
+   * RequestRefusedError if the first request is refused as a whole, and ItemsFailedError, which has the decision or the
+   * error of each, if some were refused.
    */
   async decideMany(requests: readonly DecisionRequest[], options: CallOptions = {}): Promise<Decision[]> {
     const sent = requests.map(withId);
@@ -149,8 +149,16 @@ export class JourneyClient {
   }
 
   /**
+   * Report that the person wants no more of this after the nudge: unsubscribed, muted or complained. It changes no
+   * reward; guardrails count it.
+   */
+  optOut(decision: Decision | string, options: Omit<ReportOptions, "outcomeId"> = {}): Promise<OutcomeReply> {
+    return this.report(decision, "opt_out", undefined, options);
+  }
+
+  /**
    * Report many outcomes, by the thousand; results in order. Throws ItemsFailedError, which has the result or the error
-   * of each, if some were refused or not answered in time.
+   * of each, if some were refused or not answered in time; RequestRefusedError if the first request is refused as a whole.
    */
   async reportMany(outcomes: readonly OutcomeRequest[], options: CallOptions = {}): Promise<OutcomeReply[]> {
     const read = itemsOf("outcomes", "outcome", readOutcome);
@@ -160,7 +168,7 @@ export class JourneyClient {
 
   /**
    * Report what users did, by the thousand; results in order. Throws ItemsFailedError, which has the result or the error
-   * of each, if some were refused or not answered in time.
+   * of each, if some were refused or not answered in time; RequestRefusedError if the first request is refused as a whole.
    */
   async events(events: readonly EventRequest[], options: CallOptions = {}): Promise<EventReply[]> {
     const read = itemsOf("events", "event", readEvent);
@@ -218,16 +226,45 @@ export class JourneyClient {
     seconds: number,
     read: (json: unknown) => Item<Result>[],
   ): Promise<(Result | JourneyClientError)[]> {
-    const end = this.loop.now() + seconds;
     const raw = items.map((item, place) => encoded(item, `${name}[${place}]`));
-    const results: (Result | JourneyClientError)[] = [];
-    for (let start = 0; start < raw.length; start += MOST_ITEMS) {
-      const chunk = raw.slice(start, start + MOST_ITEMS);
-      const of = (places: readonly number[]): Call =>
-        post(path, `{${JSON.stringify(name)}:[${places.map((place) => chunk[place]).join(",")}]}`);
-      results.push(...(await this.loop.items(of, chunk.length, end - this.loop.now(), read)));
+    const of = (places: readonly number[]): Call =>
+      post(path, `{${JSON.stringify(name)}:[${places.map((place) => raw[place]).join(",")}]}`);
+    return this.loop.items(of, partsOf(raw, name), seconds, read);
+  }
+}
+
+/** Places of the items of each request, in order. Throws RangeError for an item that is larger than a request may be. */
+function partsOf(raw: readonly string[], name: string): number[][] {
+  const utf8 = new TextEncoder();
+  const parts: number[][] = [];
+  const empty = `{"${name}":[]}`.length;
+  let size = 0; // of the last part
+  raw.forEach((item, place) => {
+    const more = utf8.encode(item).length;
+    const most = MOST_BYTES - empty;
+    if (more > most) {
+      throw new RangeError(`${name}[${place}] has ${more} bytes: an item may have ${most}; send less in it`);
     }
-    return results;
+    const last = parts.at(-1);
+    if (last === undefined || last.length === MOST_ITEMS || size + 1 + more > MOST_BYTES) {
+      parts.push([place]);
+      size = empty + more;
+    } else {
+      last.push(place);
+      size += 1 + more; // a comma
+    }
+  });
+  return parts;
+}
+
+/** Throws TypeError for an address that cannot be; its words do not hold the address, which may have a password in it. */
+function refuseAddress(url: string): void {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed?.username || parsed?.password) {
+    throw new TypeError("url holds a user name or a password: leave them out, and give the key of the service as `key`");
+  }
+  if (!/^https?:$/.test(parsed?.protocol ?? "")) {
+    throw new TypeError("url is no address with http or https and a host: write it as http://host:port or https://host");
   }
 }
 

@@ -66,7 +66,8 @@ export class IdConflictError extends RequestRefusedError {}
 
 /**
  * Items of a batch failed. `results`, in the order of the items: each item's result, or its error. Those that have a
- * result are recorded; sending the whole batch again, with the same ids, counts nothing twice.
+ * result are recorded; sending the whole batch again, with the same ids, counts nothing twice. Where a later request of
+ * the batch was refused as a whole, the refusal is the error of its items and of all after them, which were not sent.
  */
 export class ItemsFailedError<Result> extends JourneyClientError {
   constructor(readonly results: readonly (Result | JourneyClientError)[]) {

@@ -1038,6 +1038,7 @@ export interface components {
             decisions: number;
             e_value: number;
             nudge: string;
+            of: ("retraction" | "opt_out")[];
             raised: boolean;
             raised_from: number;
         };
@@ -1196,13 +1197,14 @@ export interface components {
          * @description Report of what happened after a decision. Without `outcome_id`, a decision has one outcome of each kind.
          *
          *         reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown. retraction:
-         *         takes `value` back, or the whole reward if left out.
+         *         takes `value` back, or the whole reward if left out. opt_out: the person wants no more of this (unsubscribed, muted,
+         *         complained); it changes no reward, and guardrails count it.
          */
         OutcomeRequest: {
             /** Format: uuid */
             decision_id: string;
             /** @enum {unknown} */
-            kind: "activation" | "retraction" | "reward";
+            kind: "activation" | "opt_out" | "retraction" | "reward";
             occurred_at?: string | null;
             outcome_id?: string | null;
             value?: number | null;

@@ -15,8 +15,8 @@ const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
 
 /**
  * How often and how soon a request is repeated, always within the deadline of its call. `tries`: requests of one call at
- * most. The pause after attempt n (from 0) is drawn evenly between 0 and min(`longest`, `shortest` · 2ⁿ) seconds ("full
- * jitter"), after the time that a Retry-After asks for.
+ * most; of a batch that is sent in several parts, of each part. The pause after attempt n (from 0) is drawn evenly between
+ * 0 and min(`longest`, `shortest` · 2ⁿ) seconds ("full jitter"), after the time that a Retry-After asks for.
  */
 export interface RetryPolicy {
   readonly tries: number;
@@ -59,8 +59,7 @@ export class RetryLoop {
     }
   }
 
-  /** Time by the clock, in seconds. */
-  now(): number {
+  private now(): number {
     return this.world.clock();
   }
 
@@ -69,59 +68,71 @@ export class RetryLoop {
    * ServiceUnavailableError if nothing usable came within `seconds`.
    */
   async call<Result>(call: Call, seconds: number, read: (json: unknown) => Result): Promise<Result> {
-    const end = this.now() + seconds;
-    let why = "the deadline had passed before the first";
-    let attempts = 0;
-    while (attempts < this.policy.tries && end - this.now() > 0) {
-      const answer = await this.attempt(call, end - this.now(), read);
-      attempts += 1;
-      if ("result" in answer) return answer.result;
-      why = answer.why;
-      const pause = this.pause(attempts - 1, answer.asked);
-      if (attempts === this.policy.tries || this.now() + pause >= end) break;
-      await this.world.sleep(pause);
-    }
-    throw new ServiceUnavailableError(attempts, why);
+    const [result] = await this.items(() => call, [[0]], seconds, (json) => [{ result: read(json) }]);
+    if (result instanceof JourneyClientError) throw result;
+    return result as Result;
   }
 
   /**
-   * Result or error of each of `count` items, in order. `of` gives the call for the items at some places: those whose own
-   * status says so are sent again, without the others. Throws RequestRefusedError if the batch is refused as a whole.
+   * Result or error of each item of a batch, in order. It is sent in `parts`, each the places of some items. `of` gives
+   * the call for the items at some places: those whose own status says so are sent again, without the others. Each part
+   * has `tries` requests, all have one deadline.
+   *
+   * A request that is refused as a whole throws RequestRefusedError if nothing is known of any item yet. Later the refusal
+   * is the error of its items and of those after them, which are not sent.
    */
   async items<Result>(
     of: (places: readonly number[]) => Call,
-    count: number,
+    parts: readonly (readonly number[])[],
     seconds: number,
     read: (json: unknown) => readonly Item<Result>[],
   ): Promise<(Result | JourneyClientError)[]> {
     const end = this.now() + seconds;
-    const results: (Result | JourneyClientError)[] = [];
-    let waiting = Array.from({ length: count }, (_, place) => place);
-    for (let sent = 0; waiting.length > 0; ) {
-      let answers: readonly Item<Result>[];
+    const results = new Map<number, Result | JourneyClientError>();
+    const places = parts.flat();
+    for (const part of parts) {
       try {
-        answers = await this.call(of(waiting), end - this.now(), (json) => counted(read(json), waiting.length));
+        await this.part(of, part, end, read, results);
       } catch (error) {
-        if (error instanceof RequestRefusedError || !(error instanceof JourneyClientError)) throw error;
-        for (const place of waiting) results[place] = error;
+        if (!(error instanceof RequestRefusedError) || results.size === 0) throw error;
+        for (const place of places) if (!results.has(place)) results.set(place, error);
         break;
       }
-      sent += 1;
-      const again: number[] = [];
-      answers.forEach((answer, i) => {
-        const place = waiting[i]!;
-        if ("result" in answer) results[place] = answer.result;
-        else if (RETRIED.has(answer.problem.status)) {
-          results[place] = new ServiceUnavailableError(sent, `${answer.problem.status} ${answer.problem.detail}`);
-          again.push(place);
-        } else results[place] = refusal(answer.problem);
-      });
-      waiting = again;
-      const pause = this.pause(sent - 1, 0);
-      if (waiting.length === 0 || sent === this.policy.tries || this.now() + pause >= end) break;
+    }
+    return places.map((place) => results.get(place) as Result | JourneyClientError);
+  }
+
+  /**
+   * Puts the result or error of each item of a part into `results`. Throws RequestRefusedError, with nothing in `results`
+   * of the items that still waited.
+   */
+  private async part<Result>(
+    of: (places: readonly number[]) => Call,
+    part: readonly number[],
+    end: number,
+    read: (json: unknown) => readonly Item<Result>[],
+    results: Map<number, Result | JourneyClientError>,
+  ): Promise<void> {
+    let waiting = new Map(part.map((place) => [place, "the deadline had passed before the first"]));
+    let attempts = 0;
+    while (end - this.now() > 0) {
+      const places = [...waiting.keys()];
+      const answer = await this.attempt(of(places), end - this.now(), (json) => counted(read(json), places.length));
+      attempts += 1;
+      if ("result" in answer) {
+        waiting = new Map();
+        answer.result.forEach((item, i) => {
+          const place = places[i]!;
+          if ("result" in item) results.set(place, item.result);
+          else if (RETRIED.has(item.problem.status)) waiting.set(place, `${item.problem.status} ${item.problem.detail}`);
+          else results.set(place, refusal(item.problem));
+        });
+      } else waiting = new Map(places.map((place) => [place, answer.why]));
+      const pause = this.pause(attempts - 1, "result" in answer ? 0 : answer.asked);
+      if (waiting.size === 0 || attempts === this.policy.tries || this.now() + pause >= end) break;
       await this.world.sleep(pause);
     }
-    return results;
+    for (const [place, why] of waiting) results.set(place, new ServiceUnavailableError(attempts, why));
   }
 
   private pause(attempt: number, asked: number): number {

@@ -12,6 +12,7 @@ import pytest
 
 import journey_bandit_client as package
 from journey_bandit_client import (
+    AsyncJourneyClient,
     EventResult,
     FieldProblem,
     IdConflictError,
@@ -134,6 +135,19 @@ def test_an_address_that_cannot_be_one_is_refused_at_once(url: str) -> None:
     """Later it would look like a service that is away."""
     with pytest.raises(ValueError, match="url is"):
         JourneyClient(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:secret@nudges.test", "https://secret@nudges.test", "htp://user:secret@nudges.test",
+            "user:secret@nudges.test", "https://user:secret@nudges.test:port", "https://:secret@nudges.test"],
+)  # fmt: skip
+def test_an_address_with_a_password_is_refused_and_not_told(url: str) -> None:
+    for kind in (JourneyClient, AsyncJourneyClient):
+        with pytest.raises(ValueError, match=r"url (holds a user name or a password|is no address)") as no:
+            kind(url)
+        assert "secret" not in str(no.value)
+        assert no.value.__cause__ is None
+        assert no.value.__context__ is None or no.value.__suppress_context__
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])

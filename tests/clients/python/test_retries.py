@@ -1,20 +1,29 @@
 """Retries of the Python clients: the same request until it is answered, with pauses that spread, within a deadline."""
 
 import asyncio
+import contextvars
+import datetime as dt
 import inspect
 import random
+import socket
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from api.routes import events as events_api
+from api.routes import native
 from journey_bandit_client import (
     NO_NUDGE,
     AsyncJourneyClient,
     ItemsFailedError,
     JourneyClient,
+    KeyRefusedError,
     NudgeRequest,
     OfferedNudge,
     OutcomeReport,
@@ -22,8 +31,10 @@ from journey_bandit_client import (
     ServiceUnavailableError,
     UserEvent,
 )
+from journey_bandit_client.calls import MOST_BYTES
+from journey_bandit_client.deadline import DeadlineRunner
 from tests.clients.python.conftest import DECIDED, URL, Face, Network
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 Client = Callable[..., Face]
 DECISION = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -92,6 +103,15 @@ def test_a_retry_waits_as_long_as_it_is_asked_to_and_a_drawn_time_more(
     assert network.pauses == [asked + 0.025]
 
 
+def test_an_opt_out_says_so_and_has_no_value(client: Client) -> None:
+    network = Network([(200, {}, RECORDED)])
+    when = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+    assert client(network).opt_out(DECISION, occurred_at=when).recorded
+    sent = {"decision_id": str(DECISION), "kind": "opt_out", "occurred_at": "2026-01-02T00:00:00Z"}
+    assert network.bodies() == [sent]
+    assert network.sent[0].url.path == "/v1/outcomes"
+
+
 def test_nothing_is_waited_for_beyond_the_deadline(client: Client) -> None:
     network = Network([(503, {"Retry-After": "1"}, BUSY)])
     got = client(network, decide_seconds=0.9).decide("u-1")
@@ -120,7 +140,7 @@ def test_where_the_service_is_away_the_fallback_is_given_and_nothing_is_reported
     got = client(network).decide("u-1", stage="cart")
     assert (got.nudge, got.degraded, got.decision_id, got.propensity) == (NO_NUDGE, True, None, None)
     before = len(network.sent)
-    for call in ("reward", "activate", "retract"):
+    for call in ("reward", "activate", "retract", "opt_out"):
         result = getattr(client(network), call)(got)
         assert (result.recorded, len(result.notes)) == (False, 1)
     assert len(network.sent) == before
@@ -140,6 +160,122 @@ def test_a_late_answer_is_given_up_by_asyncio_although_the_transport_waits() -> 
     got = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
     assert got.degraded
     assert "no answer within" in got.why
+
+
+def test_a_name_that_is_looked_up_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up has no timeout of its own, and neither have many addresses one after the other."""
+    looked_up = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        looked_up.wait(PATIENCE)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with JourneyClient(URL, decide_seconds=0.02) as client:
+        got = client.decide("u-1")
+    assert not looked_up.is_set()
+    looked_up.set()
+    assert got.degraded
+    assert "no answer within 0.02 s" in got.why
+
+
+def test_requests_that_were_given_up_are_bounded_and_end() -> None:
+    runner, go = DeadlineRunner(most=2), threading.Event()
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"no answer within 0.01 s"):
+            runner.run(lambda: go.wait(PATIENCE), 0.01)
+    with pytest.raises(TimeoutError, match="2 earlier requests have not ended"):
+        runner.run(go.set, 1.0)
+    assert not go.is_set()
+    go.set()
+
+    def again() -> str:
+        try:
+            return runner.run(lambda: "answered", PATIENCE)
+        except TimeoutError:
+            return ""
+
+    assert eventually(again) == "answered"
+
+
+def test_a_request_that_gets_no_thread_is_sent_by_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter ends."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    network = Network([AWAY, (200, {}, RECORDED)])
+    with JourneyClient(URL, sleep=network.sleep, **network.options()) as client:
+        assert client.reward(DECISION, 1).recorded
+
+
+def test_a_request_sees_the_context_of_its_caller() -> None:
+    """Tracing keeps the span of the caller there."""
+    span = contextvars.ContextVar("span", default="")
+    seen = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        seen.append(span.get())
+        return httpx.Response(200, json=RECORDED)
+
+    span.set("a")
+    with JourneyClient(URL, transport=httpx.MockTransport(answer)) as client:
+        client.reward(DECISION, 1)
+    assert seen == ["a"]
+
+
+CALLERS = 120  # more than the 100 connections that httpx has by default
+
+
+class AnswersTogether:
+    """A service in a thread that answers none before all have asked, each on a connection of its own."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        assert self._ready.wait(PATIENCE)
+        return f"http://127.0.0.1:{self._port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(PATIENCE)
+
+    async def _serve(self) -> None:
+        self._loop, self._end, self._all = asyncio.get_running_loop(), asyncio.Event(), asyncio.Barrier(CALLERS)
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=2 * CALLERS)
+        self._port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        async with server:
+            await self._end.wait()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        await self._all.wait()
+        body = msgspec.json.encode(RECORDED)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_no_request_waits_for_the_connections_of_others(waits: bool) -> None:
+    def from_threads(url: str) -> list[bool]:
+        with JourneyClient(url, report_seconds=PATIENCE) as client, ThreadPoolExecutor(CALLERS) as pool:
+            return list(pool.map(lambda _: client.reward(DECISION, 1).recorded, range(CALLERS)))
+
+    async def from_tasks(url: str) -> list[bool]:
+        async with AsyncJourneyClient(url, report_seconds=PATIENCE) as client:
+            results = await asyncio.gather(*(client.reward(DECISION, 1) for _ in range(CALLERS)))
+            return [one.recorded for one in results]
+
+    with AnswersTogether() as url:
+        assert (asyncio.run(from_tasks(url)) if waits else from_threads(url)) == [True] * CALLERS
 
 
 # -- batches ---------------------------------------------------------------------------------------------------
@@ -170,7 +306,7 @@ def test_what_fails_of_a_batch_is_raised_with_what_did_not(client: Client) -> No
     assert good.recorded
     assert refused.status == 404
     assert isinstance(lost, ServiceUnavailableError)
-    assert [len(body["outcomes"]) for body in network.bodies()] == [3] + [1] * 6
+    assert [len(body["outcomes"]) for body in network.bodies()] == [3] + [1] * 5
 
 
 def test_decisions_of_a_batch_that_do_not_come_are_degraded(client: Client) -> None:
@@ -200,6 +336,104 @@ def test_long_batches_are_sent_by_the_thousand(client: Client) -> None:
     assert client(network).events([]) == []
 
 
+EVENT = {"recorded": True, "duplicate": False, "known": True}
+GONE = {"type": "urn:journey-bandit:problem:unauthorized", "title": "Who asks", "status": 401, "detail": "no such key"}
+
+
+def taken(sent: Any) -> Any:
+    return {"events": [{"status": 200, "event": EVENT} for _ in sent["events"]]}
+
+
+def many(count: int, **properties: Any) -> list[UserEvent]:
+    return [UserEvent(event="Viewed", user_id="u", event_id=str(n), properties=properties) for n in range(count)]
+
+
+def test_a_refusal_between_two_requests_of_a_batch_loses_no_result(client: Client) -> None:
+    network = Network([(200, {}, taken), (401, {}, GONE)])
+    with pytest.raises(ItemsFailedError, match="1500 of 2500 items failed; the first, item 1000: 401") as caught:
+        client(network).events(many(2500))
+    results = caught.value.results
+    assert all(result.known for result in results[:1000])
+    assert all(isinstance(result, KeyRefusedError) for result in results[1000:])
+    assert [len(body["events"]) for body in network.bodies()] == [1000, 1000]
+
+
+def test_a_refusal_of_the_items_that_are_sent_again_loses_no_result(client: Client) -> None:
+    first = {"events": [{"status": 503, "problem": BUSY}, {"status": 200, "event": EVENT}]}
+    network = Network([(200, {}, first), (401, {}, GONE)])
+    with pytest.raises(ItemsFailedError, match="1 of 2 items failed; the first, item 0: 401") as caught:
+        client(network).events(many(2))
+    refused, good = caught.value.results
+    assert isinstance(refused, KeyRefusedError)
+    assert good.known
+    assert len(network.sent) == 2
+
+
+def test_decisions_before_a_refusal_are_kept(client: Client) -> None:
+    def answer(asked: Any) -> Any:
+        return {"decisions": [{"status": 200, "decision": decided(one)} for one in asked["decisions"]]}
+
+    network = Network([(200, {}, answer), (401, {}, GONE)])
+    requests = [NudgeRequest(user_id="u", stage="cart") for _ in range(1001)]
+    with pytest.raises(ItemsFailedError, match="1 of 1001 items failed") as caught:
+        client(network).decide_many(requests)
+    assert [one.decision_id for one in caught.value.results[:1000]] == [one.decision_id for one in requests[:1000]]
+
+
+def test_a_part_that_may_have_been_recorded_is_told_beside_a_later_refusal(client: Client) -> None:
+    network = Network([AWAY, (401, {}, GONE)])
+    with pytest.raises(ItemsFailedError) as caught:
+        client(network, retries=RetryPolicy(tries=1)).events(many(1001))
+    assert [type(one) for one in caught.value.results[999:]] == [ServiceUnavailableError, KeyRefusedError]
+
+
+def test_a_first_request_that_is_refused_is_the_error_of_the_batch(client: Client) -> None:
+    network = Network([(401, {}, GONE)])
+    with pytest.raises(KeyRefusedError, match="no such key"):
+        client(network).events(many(1001))
+    assert len(network.sent) == 1
+
+
+def test_tries_bound_the_requests_of_a_batch_whatever_becomes_of_them(client: Client) -> None:
+    def busy(sent: Any) -> Any:
+        return {"events": [{"status": 503, "problem": BUSY} for _ in sent["events"]]}
+
+    network = Network([AWAY, (200, {}, busy), (429, {"Retry-After": "1"}, b""), (200, {}, busy)])
+    with pytest.raises(ItemsFailedError, match="no answer of the service after 4 attempts: 503 full"):
+        client(network, retries=RetryPolicy(tries=4)).events(many(3))
+    assert len(network.sent) == 4
+    assert network.pauses == [0.025, 0.05, 1.1]
+
+
+def test_no_request_is_larger_than_the_service_takes(client: Client) -> None:
+    network = Network([(200, {}, taken)])
+    events = many(1500, note="é" * 2000)  # some 4,100 bytes each
+    assert len(client(network).events(events)) == 1500
+    sizes = [len(request.content) for request in network.sent]
+    assert max(sizes) <= MOST_BYTES < max(sizes) + 4200
+    assert [event["event_id"] for body in network.bodies() for event in body["events"]] == [e.event_id for e in events]
+    assert MOST_BYTES == native._BATCH_BYTES == events_api._BATCH_BYTES
+
+
+@pytest.mark.parametrize(("more", "parts"), [(0, [3]), (1, [2, 1])])
+def test_items_share_a_request_to_its_last_byte(client: Client, more: int, parts: list[int]) -> None:
+    network = Network([(200, {}, taken)])
+    room = MOST_BYTES - len(msgspec.json.encode({"events": [*many(2), *many(1, note="")]}))
+    client(network).events([*many(2), *many(1, note="x" * (room + more))])
+    assert [len(body["events"]) for body in network.bodies()] == parts
+
+
+def test_an_item_may_fill_a_request_and_no_more(client: Client) -> None:
+    network = Network([(200, {}, taken)])
+    room = MOST_BYTES - len(msgspec.json.encode({"events": many(1, note="")}))
+    client(network).events([*many(1), *many(1, note="x" * room), *many(1)])
+    assert [len(body["events"]) for body in network.bodies()] == [1, 1, 1]
+    assert len(network.sent[1].content) == MOST_BYTES
+    with pytest.raises(ValueError, match=r"events\[1\] has 3,999,988 bytes: an item may have 3,999,987"):
+        client(network).events([*many(1), *many(1, note="x" * (room + 1))])
+    assert len(network.sent) == 3
+
+
 def test_a_batch_that_is_answered_with_another_number_of_items_is_not_answered(client: Client) -> None:
     network = Network([(200, {}, {"outcomes": []})])
     with pytest.raises(ItemsFailedError, match="0 answers to 1 items"):
@@ -212,4 +446,4 @@ def test_both_clients_have_the_same_methods_with_the_same_words() -> None:
         return {name: (inspect.signature(member), inspect.getdoc(member)) for name, member in found.items()}
 
     assert methods(JourneyClient) == methods(AsyncJourneyClient)
-    assert len(methods(JourneyClient)) == 10
+    assert len(methods(JourneyClient)) == 11

@@ -66,9 +66,10 @@ def test_a_round_trip(service: ServiceProcess) -> None:
         assert client.activate(decision).recorded
         assert [client.reward(decision, 1).duplicate for _ in range(2)] == [False, True]
         assert client.retract(decision).recorded
+        assert [client.opt_out(decision).duplicate for _ in range(2)] == [False, True]
         assert decision.decision_id is not None
         kinds = [one["kind"] for one in client.receipt(decision.decision_id)["outcomes"]]
-        assert sorted(kinds) == ["activation", "retraction", "reward"]
+        assert sorted(kinds) == ["activation", "opt_out", "retraction", "reward"]
         with pytest.raises(InvalidRequestError) as wrong:
             client.decide("u-1", stage="cart", context={"prce": 1.0})
         assert [error.field for error in wrong.value.errors] == ["context.prce"]

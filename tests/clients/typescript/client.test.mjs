@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 const client = await import(process.env.CLIENT);
-const { ItemsFailedError, JourneyClient, NO_NUDGE, RequestRefusedError, ServiceUnavailableError, userEvent } = client;
+const { ItemsFailedError, JourneyClient, KeyRefusedError, NO_NUDGE, RequestRefusedError, ServiceUnavailableError, userEvent } = client;
 
 const DECIDED = { stage: "cart", nudge: { id: "discount", type: "discount", format: "banner", payload: {} }, propensity: 0.25 };
 const RECORDED = { recorded: true, duplicate: false, late: false };
@@ -102,7 +102,7 @@ test("where the service is away the fallback is given, and nothing is reported f
   const got = await made(net).decide({ user_id: "u-1", stage: "cart" });
   assert.deepEqual([got.nudge, got.degraded, got.decision_id, got.propensity], [NO_NUDGE, true, null, null]);
   const before = net.seen.sent.length;
-  for (const name of ["reward", "activate", "retract"]) assert.equal((await made(net)[name](got)).recorded, false);
+  for (const name of ["reward", "activate", "retract", "optOut"]) assert.equal((await made(net)[name](got)).recorded, false);
   assert.equal(net.seen.sent.length, before);
   const fallback = { id: "free_returns", type: "info", format: "banner", payload: {} };
   assert.equal((await made(net, { fallback }).decide({ user_id: "u-1" })).nudge, fallback);
@@ -149,7 +149,105 @@ test("what fails of a batch is thrown with what did not", async () => {
     assert.deepEqual([good, refused.status, lost instanceof ServiceUnavailableError], [RECORDED, 404, true]);
     return true;
   });
-  assert.deepEqual(net.bodies().map((body) => body.outcomes.length), [3, 1, 1, 1, 1, 1, 1]);
+  assert.deepEqual(net.bodies().map((body) => body.outcomes.length), [3, 1, 1, 1, 1, 1]);
+});
+
+const EVENT = { recorded: true, duplicate: false, known: true };
+const GONE = { type: "urn:x", title: "Who asks", status: 401, detail: "no such key", errors: [] };
+const taken = ({ events }) => ({ events: events.map(() => ({ status: 200, event: EVENT })) });
+const many = (count, note) => Array.from({ length: count }, (_, n) =>
+  ({ event: "Viewed", user_id: "u", event_id: String(n), ...(note === undefined ? {} : { properties: { note } }) }));
+
+test("a refusal between two requests of a batch loses no result", async () => {
+  const net = network([[200, {}, taken], [401, {}, GONE]]);
+  await assert.rejects(made(net).events(many(2500)), (error) => {
+    assert.ok(error instanceof ItemsFailedError);
+    assert.match(error.message, /^1500 of 2500 items failed; the first, item 1000: 401/);
+    assert.deepEqual(error.results.slice(0, 1000), Array(1000).fill(EVENT));
+    assert.ok(error.results.slice(1000).every((one) => one instanceof KeyRefusedError));
+    return true;
+  });
+  assert.deepEqual(net.bodies().map((body) => body.events.length), [1000, 1000]);
+});
+
+test("a refusal of the items that are sent again loses no result", async () => {
+  const first = { events: [{ status: 503, problem: BUSY }, { status: 200, event: EVENT }] };
+  const net = network([[200, {}, first], [401, {}, GONE]]);
+  await assert.rejects(made(net).events(many(2)), (error) => {
+    assert.match(error.message, /^1 of 2 items failed; the first, item 0: 401/);
+    assert.deepEqual([error.results[0].name, error.results[1]], ["KeyRefusedError", EVENT]);
+    return true;
+  });
+  assert.equal(net.seen.sent.length, 2);
+});
+
+test("decisions before a refusal are kept", async () => {
+  const answer = ({ decisions }) => ({ decisions: decisions.map((one) => ({ status: 200, decision: decided(one) })) });
+  const requests = Array.from({ length: 1001 }, () => ({ user_id: "u", decision_id: crypto.randomUUID() }));
+  await assert.rejects(made(network([[200, {}, answer], [401, {}, GONE]])).decideMany(requests), (error) => {
+    assert.match(error.message, /^1 of 1001 items failed/);
+    assert.deepEqual(error.results.slice(0, 1000).map((one) => one.decision_id), requests.slice(0, 1000).map((one) => one.decision_id));
+    return true;
+  });
+});
+
+test("a part that may have been recorded is told beside a later refusal; a first request that is refused is the batch's error", async () => {
+  await assert.rejects(made(network([AWAY, [401, {}, GONE]]), { retries: { tries: 1 } }).events(many(1001)), (error) => {
+    assert.deepEqual(error.results.slice(999).map((one) => one.name), ["ServiceUnavailableError", "KeyRefusedError"]);
+    return true;
+  });
+  const net = network([[401, {}, GONE]]);
+  await assert.rejects(made(net).events(many(1001)), { name: "KeyRefusedError" });
+  assert.equal(net.seen.sent.length, 1);
+});
+
+test("tries bound the requests of a batch, whatever becomes of them", async () => {
+  const busy = ({ events }) => ({ events: events.map(() => ({ status: 503, problem: BUSY })) });
+  const net = network([AWAY, [200, {}, busy], [429, { "Retry-After": "1" }, ""], [200, {}, busy]]);
+  await assert.rejects(made(net, { retries: { tries: 4 } }).events(many(3)), /no answer of the service after 4 attempts: 503 full/);
+  assert.deepEqual([net.seen.sent.length, net.seen.pauses], [4, [0.025, 0.05, 1.1]]);
+});
+
+test("no request is larger than the service takes", async () => {
+  const bytes = ({ body }) => Buffer.byteLength(body);
+  const net = network([[200, {}, taken]]);
+  const events = many(1500, "é".repeat(2000)); // some 4,100 bytes each
+  assert.equal((await made(net).events(events)).length, 1500);
+  const largest = Math.max(...net.seen.sent.map(bytes));
+  assert.ok(largest <= 4_000_000 && largest > 3_995_800, String(largest));
+  assert.deepEqual(net.bodies().flatMap((body) => body.events), events);
+  const full = network([[200, {}, taken]]);
+  const room = 4_000_000 - JSON.stringify({ events: many(1, "") }).length;
+  const [small] = many(1);
+  await made(full).events([small, ...many(1, "x".repeat(room)), small]);
+  assert.deepEqual(full.bodies().map((body) => body.events.length), [1, 1, 1]);
+  assert.equal(bytes(full.seen.sent[1]), 4_000_000);
+  await assert.rejects(made(full).events([small, ...many(1, "x".repeat(room + 1))]), /^RangeError: events\[1\] has 3999988 bytes: an item may have 3999987/);
+  assert.equal(full.seen.sent.length, 3);
+});
+
+for (const [more, parts] of [[0, [3]], [1, [2, 1]]]) {
+  test(`items share a request to its last byte: ${more} more`, async () => {
+    const net = network([[200, {}, taken]]);
+    const room = 4_000_000 - JSON.stringify({ events: [...many(2), ...many(1, "")] }).length;
+    await made(net).events([...many(2), ...many(1, "x".repeat(room + more))]);
+    assert.deepEqual(net.bodies().map((body) => body.events.length), parts);
+  });
+}
+
+test("an opt-out says so and has no value", async () => {
+  const net = network([[200, {}, RECORDED]]);
+  assert.equal((await made(net).optOut(ID, { occurredAt: new Date("2026-01-02T00:00:00Z") })).recorded, true);
+  assert.deepEqual(net.bodies(), [{ decision_id: ID, kind: "opt_out", occurred_at: "2026-01-02T00:00:00.000Z" }]);
+  assert.equal(net.seen.sent[0].url, "http://nudges.test/v1/outcomes");
+});
+
+test("an address with a password is refused, and not told", () => {
+  for (const url of ["https://user:secret@nudges.test", "https://secret@nudges.test", "htp://user:secret@nudges.test",
+    "user:secret@nudges.test", "https://user:secret@nudges.test:port", "https://:secret@nudges.test"]) {
+    assert.throws(() => new JourneyClient(url), (error) =>
+      error instanceof TypeError && /^url (holds a user name or a password|is no address)/.test(error.message) && !error.message.includes("secret"));
+  }
 });
 
 test("decisions of a batch that do not come are degraded", async () => {
