@@ -26,6 +26,8 @@ _MOST_ARMS = 50
 _MOST_WORDS = 50  # of a covariate in words
 _MOST_NAMED = 20  # columns that are named
 _PEOPLE = ("n", "users", "visitors", "people", "persons", "customers", "participants", "subjects", "impressions")
+_FEW_ROWS = 10  # an arm: tables with a row a person have more
+_MANY_PEOPLE = 20.0  # of a row: parties and households are smaller
 _SHOWN = ("views", "sessions", "exposures", "trials", "visits", "sent", "recipients")  # may be of one person, too
 
 
@@ -57,7 +59,7 @@ class OutcomeColumn(NamedTuple):
 
 class CountHint(NamedTuple):
     """Hint that rows are sums of people, though no column of counts was named: what was seen is `said`, with the `fix`;
-    `certain` if the column's name leaves no doubt.
+    `certain` if the column's name leaves no doubt, and rows are few or people many.
     """
 
     said: str
@@ -142,7 +144,9 @@ def _count_like(found: _Cells, wanted: TableColumns, outcomes: Sequence[OutcomeC
             if one.total.max() > 1.0 and (one.total >= 0.0).all() and (one.total <= count).all():
                 said = f"rows look like sums of people: {name} goes to {count.max():,.0f} and {one.name} to "
                 fix = f"say --count {name}, which makes {one.name} a rate; or --user if people have several rows"
-                return CountHint(f"{said}{one.total.max():,.0f}", fix, name.lower() in _PEOPLE)
+                few = len(count) <= _FEW_ROWS * len(set(found.columns[wanted.arm]))
+                certain = name.lower() in _PEOPLE and bool(few or np.median(count) >= _MANY_PEOPLE)
+                return CountHint(f"{said}{one.total.max():,.0f}", fix, certain)
     return None
 
 

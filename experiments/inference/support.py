@@ -14,7 +14,7 @@ from bandit.arrays import Array
 
 _ENOUGH, _PLENTY = 50.0, 200.0  # effective rounds of an arm, as `diagnostics.DiagnosticLimits` has them of all
 _UNSUPPORTED = 0.001  # of all choices
-_LITTLE = 0.01  # of all choices: arms that matter so little do not carry an estimate
+_LITTLE = 0.01  # of all choices: how few are called few; small propensities may make them weigh much all the same
 
 Answer = Literal["answers", "thin", "cannot say", "not asked"]
 
@@ -119,7 +119,7 @@ def sentence(support: tuple[ArmSupport, ...], names: tuple[str, ...]) -> str:
         return ""
     said = ", ".join(f"{name_of(arm.arm, names)} ({arm.share:.1%} of its choices)" for arm in silent)
     little = sum(arm.share for arm in silent) < _LITTLE
-    rests = ": too few for the policy's own estimate to depend on them" if little else ", on which its estimate rests"
+    rests = f": less than {_LITTLE:.0%} of its choices in all" if little else ", on which its estimate rests"
     return f"The log cannot say what the policy's choices bring for {said}{rests}"
 
 

@@ -117,6 +117,10 @@ class Evaluation(NamedTuple):
         """
         return bool(self.refused and self.estimates)
 
+    def without(self, other: str) -> "Evaluation":
+        """The evaluation without the contrast with the policy called `other`."""
+        return self._replace(contrasts={name: one for name, one in self.contrasts.items() if name != other})
+
 
 def evaluate(
     sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = run_serially

@@ -3,7 +3,7 @@
 Which of the two a user gets is itself a draw, of known probability: the declared share of the holdout. So this is an
 evaluation on a log of two arms, "live" and "holdout", with the same intervals, sequences and refusals; one of its tests
 is that the share which came is the share that was declared. The model of both arms is q̂ of no nudge, which is known
-whoever the user is.
+whoever the user is. Decisions that were made while the holdout had no share are not of that log: nothing was drawn.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bandit.arrays import Mask
 from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
@@ -78,7 +79,7 @@ class LiftReport(NamedTuple):
         if NONE in self.over_none.contrasts:
             return f"by the propensities of {self.over_none.n:,} decisions outside the holdout"
         why = "; ".join(f"{refusal.reason}: {refusal.detail}" for refusal in self.silent or self.over_none.refused)
-        held = f"by the {self.lift.n - self.over_none.n:,} decisions of the holdout alone, because"
+        held = f"by the {self.over_none.holdout:,} decisions of the holdout alone, because"
         return f"{held if HOLDOUT in self.lift.contrasts else 'not even by the holdout:'} {why}"
 
     def headline(self, currency: str, level: float = LEVEL) -> str:
@@ -116,14 +117,18 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
         prefix=True,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
-    (lift,) = core.evaluate([partial(_holdout_chunks, source, ask)], two, level)
+    shown = _shown(source)
+    mixed = 0 < shown.certain < shown.rows
+    (lift,) = core.evaluate([partial(_holdout_chunks, source, ask, drawn_only=mixed)], two, level)
     none = EvaluationPolicy(NONE, FixedArm(0))
     over_none, alone = core.evaluate([source], ask._replace(targets=(*ask.targets, none)), level)
     silent = _silent(alone)
     if silent:
-        over_none = over_none._replace(contrasts={k: e for k, e in over_none.contrasts.items() if k != NONE})
-    users, rounds, versions = _shown(source)
-    recurring = users < rounds
+        over_none = over_none.without(NONE)
+    if mixed:
+        note = f"live less holdout leaves out {shown.certain:,} decisions that were made while"
+        lift = lift._replace(notes=(*lift.notes, f"{note} the holdout had no share of the people, or all of them"))
+    recurring, versions = shown.users < shown.rounds, shown.versions
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
     stage = sum(list(versions.values())[1:], start=next(iter(versions.values()))) if versions else None
@@ -138,24 +143,42 @@ def _silent(alone: Evaluation) -> tuple[Refusal, ...]:
     return alone.refused
 
 
-def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
-    """How many users there are, how many rounds they have, and {version: sample-ratio test} of the decisions outside
-    the holdout.
+class _ShownRounds(NamedTuple):
+    """What a log shows: how many `rows`, of them `rounds` of known `users`; {version: sample-ratio test} of the
+    decisions outside the holdout; and how many decisions were `certain` to be in the holdout or outside it.
     """
-    users, rounds, versions = set[int](), 0, dict[int, SampleRatio]()
+
+    rows: int
+    rounds: int
+    users: int
+    versions: dict[int, SampleRatio]
+    certain: int
+
+
+def _shown(source: Source) -> _ShownRounds:
+    users, rows, rounds, versions, certain = set[int](), 0, 0, dict[int, SampleRatio](), 0
     for chunk in source():
         live = chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
+        rows += len(chunk.reward)
+        certain += int(np.count_nonzero(_certain(chunk)))
         if chunk.user is not None:
             users.update(chunk.user.tolist())
             rounds += len(chunk.user)
         if live.propensities is not None and live.version is not None:
             versions = merged(versions, by_version(live.version, live.action, live.propensities))
-    return len(users), rounds, versions
+    return _ShownRounds(rows, rounds, len(users), versions, certain)
 
 
-def _holdout_chunks(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
+def _certain(chunk: LoggedRounds) -> Mask:
+    """Whether the declared share of the holdout left nothing to chance (n,): it was 0 or 1."""
+    if chunk.holdout_share is None:
+        return np.zeros(len(chunk.reward), dtype=np.bool_)
+    return (chunk.holdout_share <= 0.0) | (chunk.holdout_share >= 1.0)
+
+
+def _holdout_chunks(source: Source, ask: EvaluationConfig, *, drawn_only: bool) -> Iterator[LoggedRounds]:
     for chunk in source():
-        yield holdout_rounds(chunk, ask.worth)
+        yield holdout_rounds(chunk.only(~_certain(chunk)) if drawn_only else chunk, ask.worth)
 
 
 def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:

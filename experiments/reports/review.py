@@ -30,10 +30,8 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
     lift = found.reward.contrasts.get("none")
     gain = parts.net_gain(about, found)
     champion = found.net.contrasts.get(about.champion)
-    first = (
-        f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
-        f"{parts.first_sentence(about, gain, champion, found.net.n)}; gate: {found.verdict.decision}."
-    )
+    money = parts.first_sentence(about, gain, champion, found.net.n, found.monitored.silent)
+    first = f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: {money}; gate: {found.verdict.decision}."
     facts = {
         "kind": about.kind,
         "app": about.app,
@@ -90,7 +88,7 @@ def _metrics(
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
         "n": float(found.reward.n),
-        "n_holdout": float(found.monitored.lift.rows - found.reward.rows + found.reward.holdout),
+        "n_holdout": float(found.reward.holdout),
         "alarms": float(len(about.alarms)),
         "moved_pct": 100.0 * found.diff.moved if found.diff else np.nan,
     }
@@ -131,7 +129,7 @@ def _answers(
     least: ReportSeries,
 ) -> tuple[ReportAnswer, ...]:
     """The fifteen answers, in the order of the questions."""
-    refused = "; ".join(f"{r.reason}: {r.detail}" for r in found.reward.refused)
+    refused = parts.reasons(found.reward.refused)
     silent = f"The log cannot say: {refused}." if refused else "The log cannot say."
     return (
         *_value_answers(about, found, silent),
@@ -147,6 +145,8 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
     held = found.monitored.lift.contrasts.get(HOLDOUT)
     champion = found.net.contrasts.get(about.champion)
     lift, gain = found.reward.contrasts.get("none"), parts.net_gain(about, found)
+    unknown = parts.reasons(found.monitored.silent)
+    unknown = f"The log cannot say what no nudge earns: {unknown}." if unknown and not found.reward.refused else silent
     return (
         ReportAnswer(
             "What is this policy, and which stage?",
@@ -159,7 +159,7 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
                 f"Net of costs: {gain.sentence}. "
                 f"{parts.conversion_sentence(about, lift, gain, found.reward.n)}".rstrip()
                 if gain
-                else silent
+                else unknown
             ),
             (parts.holdout(about, held, found.control, found.exposed),),
         ),
@@ -167,7 +167,7 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
             "Is it better than what is served today, or not distinguishable?",
             f"{capital(against(champion.over(found.net.n), about.champion, parts.per_decision(about)))}, net of costs."
             if champion
-            else f"Compared with {about.champion}. {silent}",
+            else f"Compared with {about.champion}. {unknown if about.champion == 'none' else silent}",
             found.diff.tables(about.currency) if found.diff else (),
             note=found.diff.sentence(about.currency) if found.diff else "There is no earlier version to compare with.",
         ),

@@ -15,6 +15,7 @@ from bandit.arrays import Array
 from bandit.catalogue.net_value import ArmWorth
 from bandit.learning.loss_statement import LossStatement
 from experiments.data.rounds import LoggedRounds
+from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import Interval, mean
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
@@ -139,19 +140,30 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
 
 
 def net_gain(about: ReviewSubject, found: ReviewFindings) -> NetGain | None:
-    """Net gain of the policy over no nudge; None if the log cannot say."""
+    """Net gain of the policy over no nudge; None if the log cannot say, of this policy or of no nudge."""
+    if found.monitored.silent:
+        return None
     return evaluate.net_gain(found.net.contrasts.get("none"), found.net.n, found.daily, about.currency)
 
 
-def first_sentence(about: ReviewSubject, gain: NetGain | None, champion: Estimate | None, n: int) -> str:
+def first_sentence(
+    about: ReviewSubject, gain: NetGain | None, champion: Estimate | None, n: int, silent: Sequence[Refusal] = ()
+) -> str:
     """The first sentence of a review, in currency net of costs: the policy against no nudge, a decision and a month,
-    with the risk and what more data would bring; then against what it would replace.
+    with the risk and what more data would bring; then against what it would replace. `silent`: why the log cannot say
+    what no nudge earns.
     """
     unit = per_decision(about)
-    over_none = against(None, "no nudge", unit) if gain is None else gain.sentence
+    why = f", {reasons(silent)}" if silent else ""
+    over_none = f"{against(None, 'no nudge', unit)}{why}" if gain is None else gain.sentence
     if about.champion == "none":
         return over_none
     return f"{over_none}; {against(champion and champion.over(n), about.champion, unit)}"
+
+
+def reasons(refusals: Sequence[Refusal]) -> str:
+    """Reasons of refusals, in words."""
+    return "; ".join(f"{refusal.reason}: {refusal.detail}" for refusal in refusals)
 
 
 def per_decision(about: ReviewSubject) -> str:
@@ -259,7 +271,8 @@ def holdout(about: ReviewSubject, held: Estimate | None, control: int = 0, expos
     if exposed:
         note += (
             f" Of its {control:,} decisions, {exposed:,} ({exposed / control:.1%}) were of people who had been shown"
-            " nudges before their ids were joined: the difference is understated by as much as those still work."
+            " nudges before they came into the holdout (it grew, or ids were joined): the difference is understated by"
+            " as much as those still work."
         )
     return ReportTable("Against the holdout", (f"net value, {about.currency}/decision [95 %]",), (row,), note)
 

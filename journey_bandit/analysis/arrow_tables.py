@@ -2,8 +2,9 @@
 tables and data frames.
 """
 
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -54,28 +55,22 @@ def need(package: str) -> None:
 @contextmanager
 def as_parquet(table: ArrowStream) -> Iterator[Path]:
     """Parquet file of a table, there until the context ends. The table is streamed: no more than a batch of it is held.
-    Raises InvalidRequest for a table that is not readable, and calls the file "the table" in errors of ours.
+    Columns of lists and structures are left out: no log has such. Raises InvalidRequest for a table that is not
+    readable, and calls the file "the table" in errors of ours.
     """
     with _temporary("rounds.parquet") as path:
-        reader = _reader(table)
-        schema = _plain(reader.schema)
-        with parquet.ParquetWriter(path, schema) as writer:
-            for batch in reader:
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+        _write(table, path, parquet.ParquetWriter)
         yield path
 
 
 @contextmanager
-def as_text(table: ArrowStream) -> Iterator[Path]:
+def as_text(table: ArrowStream, columns: Sequence[str] = ()) -> Iterator[Path]:
     """Comma-separated file of a table, there until the context ends; null is an empty cell, the first row is
-    line 2. Raises InvalidRequest as `as_parquet`.
+    line 2. Columns of lists and structures are left out. Raises InvalidRequest as `as_parquet`, and for one of the
+    `columns` that are needed if its cells are such.
     """
     with _temporary("table.csv") as path:
-        reader = _reader(table)
-        schema = _plain(reader.schema)
-        with csv.CSVWriter(path, schema) as writer:
-            for batch in reader:
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+        _write(table, path, csv.CSVWriter, columns)
         yield path
 
 
@@ -94,8 +89,25 @@ def title_of(path: Path, given: object) -> str:
     return _NAME if isinstance(given, ArrowStream) else str(path)
 
 
+def _write(table: ArrowStream, path: Path, writer: Callable[[Path, Any], Any], needed: Sequence[str] = ()) -> None:
+    reader = _reader(table)
+    for name in needed:
+        if name in reader.schema.names and pa.types.is_nested(reader.schema.field(name).type):
+            kind = reader.schema.field(name).type
+            fix = "give a column with one number, text or boolean in each row"
+            raise InvalidRequest(Problem(name, f"its cells are of the type {kind}", fix))
+    flat = [field for field in reader.schema if not pa.types.is_nested(field.type)]
+    schema = pa.schema([pa.field(f.name, _plain_type(f.type)) for f in flat], reader.schema.metadata)
+    with writer(path, schema) as opened:
+        for batch in _batches(reader):
+            opened.write_table(pa.table([_plain(batch.column(f.name), f) for f in schema], schema))
+
+
 def _reader(table: ArrowStream) -> Any:
-    reader = pa.RecordBatchReader.from_stream(table)
+    try:
+        reader = pa.RecordBatchReader.from_stream(table)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _unreadable(error) from error
     names = list(reader.schema.names)
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
@@ -103,12 +115,41 @@ def _reader(table: ArrowStream) -> Any:
     return reader
 
 
-def _plain(schema: Any) -> Any:
-    """The schema with texts as every writer of files knows them."""
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema], schema.metadata)
+def _batches(reader: Any) -> Iterator[Any]:
+    try:
+        yield from reader
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InvalidRequest:
+    """What a library says of a table that it cannot hand over: with the column, where it names one."""
+    said = ": ".join(map(str, error.args)).rstrip(".")
+    named = re.search(r"for column (.+?) with type", said)
+    fix = "give each column one name of its own, and cells of one type"
+    return InvalidRequest(Problem(named[1] if named else _NAME, f"the table cannot be read: {said}", fix))
+
+
+def _plain(column: Any, field: Any) -> Any:
+    """The column (n,) of one batch in the type of the field."""
+    try:
+        while isinstance(column, pa.DictionaryArray | pa.ExtensionArray):
+            if isinstance(column, pa.ExtensionArray):
+                column = column.storage
+            else:
+                column = _plain(column.dictionary, field).take(column.indices)
+        return column.cast(field.type)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        problem = f"cells of the type {column.type} cannot be read: {error}"
+        raise InvalidRequest(Problem(field.name, problem, "make it numbers, texts or booleans")) from error
 
 
 def _plain_type(kind: Any) -> Any:
+    """The type as every writer of files knows it: of categories, the type of their values; of a library's own type, the
+    one that it is stored as.
+    """
+    while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind.storage_type
     return pa.large_string() if pa.types.is_string_view(kind) else kind
 
 

@@ -20,16 +20,16 @@ from experiments.inference.intervals import LEVEL
 from experiments.ope.estimators import EstimatorSettings
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.ope.evaluation_policies import EvaluationPolicy
-from journey_bandit.analysis import arrow_tables, result_html
+from journey_bandit.analysis import arguments, arrow_tables, result_html
 from journey_bandit.analysis.arrow_tables import ArrowResult, ArrowStream
 from journey_bandit.analysis.exported_logs import LedgerExport
 from journey_bandit.evaluation import log_sources, presentation
 from journey_bandit.evaluation.evaluate import EvaluatedLog, EvaluationOptions, evaluated
 from journey_bandit.evaluation.log_sources import PricedStage, RequestedPolicies
+from journey_bandit.evaluation.policy_table import in_words
 from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
 _SETTINGS = EstimatorSettings()
-_OTHER = {NONE: "no nudge", "logged": "the logging policy"}
 _ESTIMATES = pa.schema(
     [
         ("policy", pa.string()),
@@ -37,6 +37,7 @@ _ESTIMATES = pa.schema(
         ("name", pa.string()),
         *((name, pa.float64()) for name in ("value", "low", "high", "sequence_low", "sequence_high", "error")),
         ("biased", pa.bool_()),
+        ("forced", pa.bool_()),
     ]
 )
 
@@ -48,7 +49,9 @@ class EvaluationResult(ArrowResult):
     As a table it has one row for each figure: `policy`; `kind`, "difference" (the policy less another one, no nudge
     first) or "estimate"; `name`, of the other policy or of the estimator; `value`, interval `low` and `high` at this n,
     `sequence_low` and `sequence_high`, which hold at every n, and the standard `error`, all in `unit` per decision;
-    whether the estimator is `biased`. Policies that were refused have no rows, unless `force` asked for them.
+    whether the estimator is `biased`; whether the figure is `forced`, and must not be relied on. Policies that were
+    refused have no rows, unless `force` asked for them; no policy has a difference from no nudge where the log is
+    `silent` on it.
     """
 
     evaluated: EvaluatedLog
@@ -69,6 +72,13 @@ class EvaluationResult(ArrowResult):
         and what would be `needed`.
         """
         return {found.policy: found.refused for found in self.evaluated.found if found.refused}
+
+    @property
+    def silent(self) -> tuple[Refusal, ...]:
+        """Reasons why the log cannot say what no nudge earns, though prices are known; () if it can. Differences from
+        no nudge would rest on predictions alone, so the result shows none.
+        """
+        return self.evaluated.shown.silent
 
     @property
     def unit(self) -> str:
@@ -93,29 +103,30 @@ class EvaluationResult(ArrowResult):
 
     def to_arrow(self) -> Any:
         """The figures as a `pyarrow.Table`; numbers that are not known are null."""
-        rows = [row for found in self.evaluated.found for row in _rows(found)]
+        rows = [row for found in self.evaluated.found for row in _rows(found, self.silent)]
         return pa.Table.from_pylist(rows, schema=_ESTIMATES)
 
     def plot(self) -> Any:
         """Figure of matplotlib: each policy less no nudge with its intervals (thick: at this n; thin: the sequence,
-        which holds at every n), and beside it the values themselves. Where no nudge was not compared with, the first
-        difference takes its place. ImportError, which names the extra, if matplotlib is not installed.
+        which holds at every n), and beside it the values themselves. Where no nudge was not compared with, the champion
+        takes its place; where the log is `silent` on no nudge, values stand alone. Policies whose figures are forced
+        are marked. ImportError, which names the extra, if matplotlib is not installed.
         """
         arrow_tables.need("matplotlib")
         from experiments.reports import figures
         from experiments.reports.figures import ForestBar, ForestPanel
 
         answered = [found for found in self.evaluated.found if found.estimates]
-        less = _first_difference(answered)
-        over = [ForestBar(f.policy, *_ends(f.contrasts[less])) for f in answered if less in f.contrasts]
-        values = [ForestBar(f.policy, *_ends(next(iter(f.estimates.values())))) for f in answered]
+        over = [ForestBar(_marked(f), *_ends(one)) for f in answered if (one := _lift(self, f))]
+        values = [ForestBar(_marked(f), *_ends(next(iter(f.estimates.values())))) for f in answered]
         unit = f"{self.unit} per decision, {100 * self.level:g} % intervals"
-        return figures.forest(
-            [ForestPanel(f"Over {_OTHER[less]}", unit, over, True), ForestPanel("Value", unit, values)]
-        )
+        panels = [ForestPanel(f"Over {in_words(_other(self))}", unit, over, True), ForestPanel("Value", unit, values)]
+        return figures.forest(panels[1:] if self.silent and _other(self) == NONE else panels)
 
     def __repr__(self) -> str:
-        said = [f"{found.policy}: {_summary(found)}" for found in self.evaluated.found]
+        said = [f"{found.policy}: {_summary(self, found)}" for found in self.evaluated.found]
+        if self.silent:
+            said.append(f"the log cannot say what no nudge earns ({', '.join(one.reason for one in self.silent)})")
         return f"EvaluationResult({self.evaluated.shown.title}; {'; '.join(said)})"
 
     def _repr_html_(self) -> str:
@@ -124,11 +135,13 @@ class EvaluationResult(ArrowResult):
         verdicts = {verdict.policy: verdict for verdict in self.evaluated.verdicts}
         found = self.evaluated.found
         notes = dict.fromkeys(note for evaluation in found for note in evaluation.notes)
+        whys = [f"{one.reason}: {one.detail}. Needed: {one.needed}" for one in self.silent]
         return result_html.page(
             [
                 result_html.heading(head),
-                _overview(found),
+                _overview(self),
                 *(_said_html(self, evaluation, verdicts.get(evaluation.policy)) for evaluation in found),
+                *(result_html.sentence(why, "the log cannot say what no nudge earns:") for why in whys),
                 *(result_html.sentence(note, "note:") for note in notes),
                 *(result_html.details(f"{one.policy}: all estimates", _estimate_tables(self, one)) for one in found),
             ]
@@ -168,12 +181,16 @@ def evaluate_log(
         raise _invalid("stage", "app and stage go together: they say what rewards are worth", "give both, or neither")
     priced = PricedStage(read_catalogue(app).stage(stage), read_catalogue(app).currency) if app else None
     span = RewardRange(*rewards) if rewards else None
-    options = EvaluationOptions(settings, slope, sequence, prefix, force, _checked(level), workers)
+    arguments.check_lists(policies=policies, against=against, context=context)
+    arguments.check_level(level)
+    arguments.check_within("workers", workers, 1)
+    options = EvaluationOptions(settings, slope, sequence, prefix, force, level, workers)
     told: dict[str, Any] = {"elsewhere": learned_elsewhere, "measure": _measured(measure), "priced": priced}
     with _opened(rounds) as path:
         wanted = RequestedPolicies(policies, against)
         log = log_sources.of_file(path, wanted, span, renamed or {}, context=context, **told)
-        return EvaluationResult(evaluated(log._replace(title=arrow_tables.title_of(path, rounds)), options))
+        title = str(path) if isinstance(rounds, LedgerExport) else arrow_tables.title_of(path, rounds)
+        return EvaluationResult(evaluated(log._replace(title=title), options))
 
 
 def evaluate_ledger(
@@ -200,7 +217,9 @@ def evaluate_ledger(
     `evaluate_log`. Raises NotFound if the ledger has no such stage, LedgerError if it cannot be opened, InvalidRequest
     for a policy that cannot be used; what the log cannot answer is in `refused`.
     """
-    options = EvaluationOptions(settings, slope, sequence, prefix, force, _checked(level))
+    arguments.check_lists(policies=policies, against=against)
+    arguments.check_level(level)
+    options = EvaluationOptions(settings, slope, sequence, prefix, force, level)
     net, wanted = _measured(measure) != "reward", RequestedPolicies(policies, against)
     log = log_sources.of_ledger(str(ledger), stage, wanted, net=net, segment=segment, elsewhere=learned_elsewhere)
     try:
@@ -239,26 +258,17 @@ def _invalid(field: str, problem: str, fix: str) -> Exception:
     return InvalidRequest(Problem(field, problem, fix))
 
 
-def _checked(level: float) -> float:
-    if not 0.5 <= level <= 0.999999:
-        raise _invalid("level", f"{level:g} is no level of intervals", "a number from 0.5 to 0.999999, such as 0.95")
-    return level
-
-
 def _measured(measure: str | None) -> str | None:
     if measure not in (None, "net", "reward"):
         raise _invalid("measure", f"{measure!r} is not known", '"net" or "reward"')
     return measure
 
 
-def _differences(found: Evaluation) -> dict[str, Estimate]:
-    """The contrasts of a policy, no nudge first."""
-    first = {name: estimate for name, estimate in found.contrasts.items() if name == NONE}
-    return first | found.contrasts
-
-
-def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
-    for kind, estimates in (("difference", _differences(found)), ("estimate", found.estimates)):
+def _rows(found: Evaluation, silent: Sequence[Refusal]) -> Iterator[dict[str, Any]]:
+    for kind, estimates in (
+        ("difference", presentation.differences(found, silent)),
+        ("estimate", found.estimates),
+    ):
         for name, one in estimates.items():
             numbers = zip(
                 ("value", "low", "high", "sequence_low", "sequence_high", "error"),
@@ -266,40 +276,48 @@ def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
                 strict=True,
             )
             known = {key: v if v is not None and np.isfinite(v) else None for key, v in numbers}
-            yield {"policy": found.policy, "kind": kind, "name": name, **known, "biased": one.biased}
+            told = {"biased": one.biased, "forced": found.forced}
+            yield {"policy": found.policy, "kind": kind, "name": name, **known, **told}
 
 
 def _ends(one: Estimate) -> tuple[float, tuple[float, float], tuple[float, float] | None]:
     return one.value, one.interval, one.sequence
 
 
-def _summary(found: Evaluation) -> str:
+def _other(result: EvaluationResult) -> str:
+    """Name of the policy that lifts are over, as the command has it."""
+    return presentation.compared_with(result.evaluated.found, result.evaluated.ask)
+
+
+def _lift(result: EvaluationResult, found: Evaluation) -> Estimate | None:
+    return presentation.differences(found, result.silent).get(_other(result))
+
+
+def _marked(found: Evaluation) -> str:
+    return f"{found.policy} (FORCED)" if found.forced else found.policy
+
+
+def _summary(result: EvaluationResult, found: Evaluation) -> str:
     if not found.estimates:
         return f"refused ({', '.join(refusal.reason for refusal in found.refused)})"
-    contrasts = _differences(found)
-    name, over = next(iter(contrasts.items()), next(iter(found.estimates.items())))
-    value, interval, _ = presentation.cells(over)
-    less = "less " if contrasts else ""
-    return f"{'FORCED ' if found.forced else ''}{less}{name} {value} {interval}"
+    lift, (name, estimate) = _lift(result, found), next(iter(found.estimates.items()))
+    value, interval, _ = presentation.cells(lift or estimate)
+    said = f"less {_other(result)}" if lift else name
+    return f"{'FORCED ' if found.forced else ''}{said} {value} {interval}"
 
 
-def _overview(evaluations: Sequence[Evaluation]) -> str:
-    """Table of the policies that the log answers for: less no nudge first (or less the logging policy, where no nudge
-    was not compared with), then the value.
+def _overview(result: EvaluationResult) -> str:
+    """Table of the policies that the log answers for: less no nudge first (or less the champion, where no nudge was not
+    compared with), then the value.
     """
-    answered = [found for found in evaluations if found.estimates]
-    less = _first_difference(answered)
     rows = list[tuple[str, ...]]()
-    for found in answered:
-        over = presentation.cells(found.contrasts[less]) if less in found.contrasts else ("–", "", "–")
-        value = presentation.cells(next(iter(found.estimates.values())))
-        name = f"{found.policy} (FORCED)" if found.forced else found.policy
-        rows.append((name, f"{over[0]} {over[1]}", over[2], f"{value[0]} {value[1]}"))
-    return result_html.table(("", f"over {_OTHER[less]}", "at any time", "value"), rows)
-
-
-def _first_difference(answered: Sequence[Evaluation]) -> str:
-    return next((NONE for found in answered if NONE in found.contrasts), "logged")
+    for found in result.evaluated.found:
+        if found.estimates:
+            lift = _lift(result, found)
+            over = presentation.cells(lift) if lift else ("–", "", "–")
+            value = presentation.cells(next(iter(found.estimates.values())))
+            rows.append((_marked(found), f"{over[0]} {over[1]}".strip(), over[2], f"{value[0]} {value[1]}"))
+    return result_html.table(("", f"over {in_words(_other(result))}", "at any time", "value"), rows)
 
 
 def _said_html(result: EvaluationResult, found: Evaluation, verdict: PolicyVerdict | None) -> str:
@@ -314,7 +332,8 @@ def _said_html(result: EvaluationResult, found: Evaluation, verdict: PolicyVerdi
     if verdict is not None and not found.refused:
         reasons = f"{'; '.join(verdict.verdict.reasons)}."
         said.append(result_html.sentence(reasons, f"{found.policy}: {verdict.verdict.decision}:"))
-    return "".join([*said, result_html.sentence(f"{gain.sentence}.") if gain else ""])
+    mark = "FORCED:" if found.forced else ""
+    return "".join([*said, result_html.sentence(f"{gain.sentence}.", mark) if gain else ""])
 
 
 def _estimate_tables(result: EvaluationResult, found: Evaluation) -> list[str]:
@@ -325,7 +344,7 @@ def _estimate_tables(result: EvaluationResult, found: Evaluation) -> list[str]:
     return [
         result_html.table((first, *head), [(name, *presentation.cells(one)) for name, one in estimates.items()], title)
         for first, title, estimates in (
-            ("less", "Less another policy", _differences(found)),
+            ("less", "Less another policy", presentation.differences(found, result.silent)),
             ("estimator", f"{found.n:,} rounds", sound),
             ("estimator", "Biased by design: the interval includes the bias", biased),
         )

@@ -15,13 +15,15 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.policies import registry
 from experiments.reports import simulation_report
 from experiments.reports.report import ReportTable
-from journey_bandit.analysis import arrow_tables, result_html
+from journey_bandit.analysis import arguments, arrow_tables, result_html
 from journey_bandit.analysis.arrow_tables import ArrowResult
 from journey_bandit.simulation import harm
 from journey_bandit.simulation.policy_comparison import PolicyComparison, StageComparison, compared, comparison_json
 from journey_bandit.simulation.scenario_checks import DAYS
 from journey_bandit.simulation.simulate import planned
 from simulations.offline.parallel import Backend
+
+_MOST_DAYS, _MOST_HELD = 3_650, 0.9  # as the command
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,8 +124,14 @@ def simulate(
         raise InvalidRequest(Problem("app", "nothing says who comes", "give app, or scenario"))
     if logs and out is None:
         raise InvalidRequest(Problem("out", "logs need a folder that stays", "give out, or leave logs out"))
+    arguments.check_lists(policies=policies)
     if users < 200 or seeds < 1 or days < 1:
         raise InvalidRequest(Problem("users", "too few", "users of 200 or more, seeds and days of 1 or more"))
+    arguments.check_within("days", days, 1, _MOST_DAYS)
+    arguments.check_within("seed", seed, 0)
+    arguments.check_within("holdout", holdout, 0.0, _MOST_HELD)
+    if workers is not None:
+        arguments.check_within("workers", workers, 1)
     told: dict[str, Any] = {"users": users, "seed": seed, "seeds": seeds, "days": days, "journey": journey}
     told |= {"backend": backend, "workers": workers, "address": address, "logs": logs, "holdout": holdout}
     file = None if scenario is None else Path(scenario)

@@ -17,8 +17,9 @@ from experiments.ab_tests.experiment_table import TableColumns, read_table
 from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import LEVEL
 from experiments.inference.wording import bounds, number
-from journey_bandit.analysis import arrow_tables, result_html
+from journey_bandit.analysis import arguments, arrow_tables, result_html
 from journey_bandit.analysis.arrow_tables import ArrowResult, ArrowStream
+from journey_bandit.evaluation import experiment_tables
 from journey_bandit.evaluation.experiment import experiment_json
 
 _NUMBERS = (
@@ -31,6 +32,8 @@ _ARMS = pa.schema(
         ("arm", pa.string()),
         ("n", pa.int64()),
         *((name, pa.float64()) for name in _NUMBERS),
+        ("adjusted", pa.bool_()),
+        ("forced", pa.bool_()),
     ]
 )
 
@@ -41,7 +44,8 @@ class ExperimentSummary(ArrowResult):
 
     As a table it has one row for each outcome and arm: `difference` from the control with its interval (`low`, `high`),
     the interval for all comparisons `together`, the `sequence`, which may be looked at always, `p` and `p_holm`, the
-    relative `lift`, and the arm's own `mean`, with `n` people. Cells of the control's differences are null.
+    relative `lift`, and the arm's `mean`, with `n` people. Cells of the control's differences are null. `adjusted`: by
+    covariates, means and differences alike; figures that are `forced` must not be relied on.
     """
 
     title: str
@@ -59,34 +63,48 @@ class ExperimentSummary(ArrowResult):
 
     def to_arrow(self) -> Any:
         """The figures as a `pyarrow.Table`; numbers that are not known are null."""
-        return pa.Table.from_pylist([row for one in self.result.outcomes for row in _rows(one)], schema=_ARMS)
+        rows = [row | {"forced": self.result.forced} for one in self.result.outcomes for row in _rows(one)]
+        return pa.Table.from_pylist(rows, schema=_ARMS)
 
     def plot(self, outcome: str = "") -> Any:
-        """Figure of matplotlib for one outcome, by default the first: each arm less the control with its interval
-        (thick) and its sequence (thin), and beside it the means. Raises InvalidRequest for an outcome that has no
-        figures; ImportError, which names the extra, if matplotlib is not installed.
+        """Figure of matplotlib for one outcome, by default the one in money or else the first: each arm less the
+        control with the interval to quote (thick), which holds for all comparisons together where there are several,
+        and its sequence (thin), and beside it the means. Raises InvalidRequest for an outcome that has no figures;
+        ImportError, which names the extra, if matplotlib is not installed.
         """
         arrow_tables.need("matplotlib")
         from experiments.reports import figures
         from experiments.reports.figures import ForestBar, ForestPanel
 
-        named = {one.name: one for one in self.result.outcomes}
+        named = {one.name: one for one in experiment_tables.in_order(self.result)}
         name = outcome or next(iter(named), "")
         if name not in named:
             known = ", ".join(named) or "none: the table was refused"
             raise InvalidRequest(Problem("outcome", f"there are no figures of {name!r}", f"one of {known}"))
         one, level = named[name], f"{100 * self.result.level:g} % intervals"
-        over = [ForestBar(c.arm, c.difference, c.interval, c.sequence) for c in one.comparisons]
-        means = [ForestBar(arm.arm, arm.mean, arm.interval) for arm in one.arms]
-        title = f"{name}, less {self.result.control}"
-        return figures.forest([ForestPanel(title, level, over, True), ForestPanel(f"{name}, mean", level, means)])
+        together = f"{level}, all together" if self.result.family > 1 else level
+        over = [
+            ForestBar(c.arm, c.difference, experiment_tables.quoted(c, self.result), c.sequence)
+            for c in one.comparisons
+        ]
+        means, mark = [ForestBar(arm.arm, arm.mean, arm.interval) for arm in one.arms], self._mark
+        mean, _ = experiment_tables.mean_heads(one)
+        gaps = ForestPanel(f"{mark}{name}, less {self.result.control}", together, over, True)
+        return figures.forest([gaps, ForestPanel(f"{mark}{name}, {mean}", level, means)])
+
+    @property
+    def _mark(self) -> str:
+        return "FORCED: " if self.result.forced else ""
 
     def __repr__(self) -> str:
-        if not self.result.outcomes:
-            said = [f"refused ({', '.join(refusal.reason for refusal in self.result.refused)})"]
+        found = self.result
+        if not found.outcomes:
+            said = [f"refused ({', '.join(refusal.reason for refusal in found.refused)})"]
         else:
-            said = [f"{one.name}: {_said(c)}" for one in self.result.outcomes for c in one.comparisons]
-        return f"ExperimentSummary({self.title}; control {self.result.control}; {'; '.join(said)})"
+            said = [
+                f"{one.name}: {_said(c, found)}" for one in experiment_tables.in_order(found) for c in one.comparisons
+            ]
+        return f"ExperimentSummary({self.title}; control {found.control}; {self._mark}{'; '.join(said)})"
 
     def _repr_html_(self) -> str:
         found, people = self.result, zip(self.result.arms, self.result.people, strict=True)
@@ -98,7 +116,7 @@ class ExperimentSummary(ArrowResult):
         if found.forced:
             text = "the table cannot answer; the numbers below must not be relied on"
             parts.append(result_html.sentence(text, "FORCED:"))
-        parts += [_outcome_html(one, found) for one in found.outcomes]
+        parts += [_outcome_html(one, found) for one in experiment_tables.in_order(found)]
         parts += [result_html.sentence(note, "note:") for note in found.notes]
         return result_html.page(parts)
 
@@ -108,15 +126,15 @@ def evaluate_table(
     *,
     arm: str,
     outcomes: Sequence[str],
-    control: str = "",
+    control: object = None,
     count: str = "",
     user: str = "",
     covariates: Sequence[str] = (),
     squares: Mapping[str, str] | None = None,
-    shares: Mapping[str, float] | None = None,
+    shares: Mapping[Any, float] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     values: Mapping[str, float] | None = None,
-    costs: Mapping[str, float] | None = None,
+    costs: Mapping[Any, float] | None = None,
     ordered: bool = False,
     sequence: bool = True,
     force: bool = False,
@@ -125,31 +143,52 @@ def evaluate_table(
     """Comparison of the arms of an A/B test with its control: `journey-bandit evaluate table`.
 
     `table`: a file of text, or a table of any library with the Arrow PyCapsule interface, with a row for each person,
-    or for so many people (`count`). `arm`, `outcomes`, `count`, `user`, `covariates`: names of columns. `shares`: {arm:
-    planned share}; `ranges`: {outcome: (least, largest)}; `values`: {outcome: money}; `costs`: {arm: money a person}.
-    The other arguments are the options of the same names (guide `experiments`).
+    or for so many people (`count`). `arm`, `outcomes`, `count`, `user`, `covariates`: names of columns. `control`: an
+    arm, None for the one called control or none. `shares`: {arm: planned share}; `ranges`: {outcome: (least, largest)};
+    `values`: {outcome: money}; `costs`: {arm: money a person}. Arms may be texts, numbers or booleans. The other
+    arguments are the options of the same names (guide `experiments`).
 
     Raises InvalidRequest for a column, row or arm that cannot be used; what the table cannot answer is in `refused`.
     """
-    if isinstance(outcomes, str):
-        raise InvalidRequest(Problem("outcomes", "one text is no list of columns", f"outcomes=[{outcomes!r}]"))
+    arguments.check_lists(outcomes=outcomes, covariates=covariates)
+    arguments.check_level(level)
+    for name, (low, high) in (ranges or {}).items():
+        if not low < high:
+            fix = f"the least first: {{{name!r}: ({high:g}, {low:g})}}" if high < low else "two different numbers"
+            raise InvalidRequest(Problem("ranges", f"{name!r} goes from {low:g} to {high:g}", fix))
     columns = TableColumns(arm, tuple(outcomes), count, tuple(covariates), squares or {}, user)
     plan = ExperimentPlan(
-        control, shares or {}, level, ranges or {}, values or {}, costs or {}, sequence, ordered, force
+        "" if control is None else _arm(control),
+        {_arm(one): share for one, share in (shares or {}).items()},
+        level,
+        ranges or {},
+        values or {},
+        {_arm(one): cost for one, cost in (costs or {}).items()},
+        sequence,
+        ordered,
+        force,
     )
-    with _opened(table) as path:
+    needed = [arm, *outcomes, count, *covariates, *(squares or {}).values(), user]
+    with _opened(table, needed) as path:
         found = read_table(path, columns, tuple(plan.shares))
         title = arrow_tables.title_of(path, table)
         return ExperimentSummary(title, analyse(found._replace(name=title), plan))
 
 
 @contextmanager
-def _opened(table: str | Path | ArrowStream) -> Iterator[Path]:
+def _opened(table: str | Path | ArrowStream, needed: Sequence[str]) -> Iterator[Path]:
     if isinstance(table, ArrowStream):
-        with arrow_tables.as_text(table) as path:
+        with arrow_tables.as_text(table, needed) as path:
             yield path
     else:
         yield arrow_tables.path_of(table, "table")
+
+
+def _arm(given: object) -> str:
+    """Name of an arm as a cell of the table has it."""
+    if isinstance(given, bool | np.bool_):
+        return str(given).lower()
+    return f"{given:.0f}" if isinstance(given, float) and given.is_integer() else str(given)
 
 
 def _rows(one: OutcomeResult) -> Iterator[dict[str, Any]]:
@@ -163,11 +202,18 @@ def _rows(one: OutcomeResult) -> Iterator[dict[str, Any]]:
             for prefix, ends in pairs.items():
                 row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]} if ends else {}
         known = {name: value for name, value in row.items() if value is not None and np.isfinite(value)}
-        yield {"outcome": one.name, "arm": arm.arm, "n": arm.n, **known}
+        yield {
+            "outcome": one.name,
+            "arm": arm.arm,
+            "n": arm.n,
+            **known,
+            "adjusted": experiment_tables.adjusted(one),
+        }
 
 
-def _said(one: ArmComparison) -> str:
-    return f"{one.arm} {number(one.difference, '+.4g')} {bounds(*one.interval, '+.4g')}"
+def _said(one: ArmComparison, found: ExperimentResult) -> str:
+    ends = experiment_tables.quoted(one, found)
+    return f"{one.arm} {number(one.difference, '+.4g')} {bounds(*ends, '+.4g')}"
 
 
 def _outcome_html(one: OutcomeResult, found: ExperimentResult) -> str:
@@ -176,18 +222,22 @@ def _outcome_html(one: OutcomeResult, found: ExperimentResult) -> str:
         (
             c.arm,
             number(c.difference, "+.4g"),
-            bounds(*c.interval, "+.4g"),
             bounds(*c.together, "+.4g"),
+            bounds(*c.interval, "+.4g"),
             bounds(*c.sequence, "+.4g") if c.sequence else "–",
             number(c.p, ".2g"),
             number(c.p_holm, ".2g"),
         )
         for c in one.comparisons
     ]
-    head = ("arm", "less control", level, "all together", "at any time", "p", "p, Holm")
+    head = ("arm", "less control", f"{level}, all together", f"{level}, alone", "at any time", "p", "p, Holm")
+    mean, title = experiment_tables.mean_heads(one)
     means = [(arm.arm, f"{arm.n:,}", number(arm.mean, ".5g"), bounds(*arm.interval, ".4g")) for arm in one.arms]
-    return (
-        result_html.heading(one.name)
-        + result_html.table(head, rows, f"Less {found.control}: {one.method}")
-        + result_html.table(("arm", "people", "mean", level), means, one.kind)
+    return "".join(
+        [
+            result_html.heading(one.name),
+            result_html.table(head, rows, f"Less {found.control}: {one.method}"),
+            *(result_html.sentence(line) for line in experiment_tables.remarks(one, found)),
+            result_html.table(("arm", "people", mean, level), means, title),
+        ]
     )

@@ -22,7 +22,7 @@ def show(name: str, found: ExperimentResult) -> None:
         _say(f"refused: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
     if found.forced:
         _say("FORCED: the table cannot answer; the numbers below must not be relied on")
-    outcomes = sorted(found.outcomes, key=lambda outcome: outcome.name != NET)
+    outcomes = in_order(found)
     for outcome in outcomes:
         for line in sentences(outcome, found):
             _say(line)
@@ -31,13 +31,20 @@ def show(name: str, found: ExperimentResult) -> None:
     for outcome in outcomes:
         _show_outcome(outcome, found)
     if found.family > 1 and found.outcomes:
-        corrected = "p by Holm, intervals to quote and sequences by Bonferroni"
+        corrected = "p of tables by Holm; p of sentences, intervals to quote and sequences by Bonferroni"
         _say(f"{found.family} comparisons are one family: {corrected}")
 
 
+def in_order(found: ExperimentResult) -> list[OutcomeResult]:
+    """The outcomes as they are shown: the one in money first."""
+    return sorted(found.outcomes, key=lambda outcome: outcome.name != NET)
+
+
 def sentences(outcome: OutcomeResult, found: ExperimentResult) -> Iterator[str]:
-    """A plain sentence for each arm of an outcome less the control, with the interval to quote."""
-    means, adjusted = {arm.arm: arm for arm in outcome.arms}, ", adjusted" if _adjusted(outcome) else ""
+    """A plain sentence for each arm of an outcome less the control, with the interval to quote and the p that goes with
+    it: by Bonferroni where there are several comparisons.
+    """
+    means, said = {arm.arm: arm for arm in outcome.arms}, ", adjusted" if adjusted(outcome) else ""
     control = means[found.control]
     for one in outcome.comparisons:
         low, high = quoted(one, found)
@@ -46,8 +53,8 @@ def sentences(outcome: OutcomeResult, found: ExperimentResult) -> Iterator[str]:
         scale, unit = (100.0, "points") if outcome.kind == "yes or no" else (1.0, "a person")
         unit = "in money a person" if outcome.name == NET else unit
         gap = in_words(Interval(one.difference, low, high, control.n), "+.3g", scale=scale, unit=unit)
-        each = f"{_mean(outcome, means[one.arm])} in {one.arm}, {_mean(outcome, control)} in {found.control}{adjusted}"
-        yield f"{outcome.name}: {gap}, {verdict} (p {_p(one.p_holm)}): {each}"
+        each = f"{_mean(outcome, means[one.arm])} in {one.arm}, {_mean(outcome, control)} in {found.control}{said}"
+        yield f"{outcome.name}: {gap}, {verdict} (p {_p(min(found.family * one.p, 1.0))}): {each}"
 
 
 def quoted(one: ArmComparison, found: ExperimentResult) -> tuple[float, float]:
@@ -60,7 +67,7 @@ def _show_outcome(outcome: OutcomeResult, found: ExperimentResult) -> None:
     console.out.rule(f"[bold]{escape(outcome.name)}")
     title = escape(f"Less {found.control}: {outcome.method}")
     quote, p = (f"{level}, all together: quote this", "p, Holm") if many else (f"{level}: quote this", "p")
-    gaps = Table("arm", "less control", quote, p, "lift", level, title=title, title_justify="left")
+    gaps = Table("arm", "less control", quote, p, "lift", f"{level}, alone", title=title, title_justify="left")
     others = Table("arm", f"{level}, alone", "at any time", "p, alone", title="Other intervals", title_justify="left")
     for one in outcome.comparisons:
         difference, ends = number(one.difference, "+.4g"), _bounds(quoted(one, found))
@@ -69,22 +76,38 @@ def _show_outcome(outcome: OutcomeResult, found: ExperimentResult) -> None:
         others.add_row(escape(one.arm), _bounds(one.interval), sequence, _p(one.p))
     console.out.print(gaps)
     console.out.print(others)
-    _say(f"at any time: {outcome.sequence}")
-    for one in outcome.comparisons:
-        if one.no_lift:
-            _say(f"{one.arm}: {one.no_lift}")
-        if one.plain:
-            without = f"{number(one.plain[0], '+.4g')} {bounds(*one.plain[1:], '+.4g')}"
-            _say(f"{one.arm}: without the covariates {without} ({level}, alone)")
-    mean = "mean, adjusted" if _adjusted(outcome) else "mean"
-    title = f"Means: {outcome.kind}{', adjusted by the covariates' if _adjusted(outcome) else ''}"
+    for line in remarks(outcome, found):
+        _say(line)
+    mean, title = mean_heads(outcome)
+    title = escape(title)
     arms = Table("arm", "people", mean, level, title=title, title_justify="left")
     for arm in outcome.arms:
         arms.add_row(escape(arm.arm), f"{arm.n:,}", number(arm.mean, ".5g"), _bounds(arm.interval, ".4g"))
     console.out.print(arms)
 
 
-def _adjusted(outcome: OutcomeResult) -> bool:
+def remarks(outcome: OutcomeResult, found: ExperimentResult) -> Iterator[str]:
+    """What is to be said below the differences of an outcome: how its sequence is made, why a lift is not known, and
+    the difference without the covariates.
+    """
+    yield f"at any time: {outcome.sequence}"
+    for one in outcome.comparisons:
+        if one.no_lift:
+            yield f"{one.arm}: {one.no_lift}"
+        if one.plain:
+            without = f"{number(one.plain[0], '+.4g')} {bounds(*one.plain[1:], '+.4g')}"
+            yield f"{one.arm}: without the covariates {without} ({100 * found.level:g} %, alone)"
+
+
+def mean_heads(outcome: OutcomeResult) -> tuple[str, str]:
+    """Heads of the means of an outcome: of their column, and of their table."""
+    if adjusted(outcome):
+        return "mean, adjusted", f"Means: {outcome.kind}, adjusted by the covariates"
+    return "mean", f"Means: {outcome.kind}"
+
+
+def adjusted(outcome: OutcomeResult) -> bool:
+    """Whether means and differences of an outcome are adjusted by covariates."""
     return any(one.plain for one in outcome.comparisons)
 
 

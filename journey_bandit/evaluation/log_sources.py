@@ -77,8 +77,8 @@ def of_file(
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
     manifest = part_files.named(path) if path.is_dir() else None
     arms = file.arms or (priced.stage.arms if priced else ())
-    named = [policy_names.target(name, arms) for name in wanted.policies or ("log",)]
-    others = [policy_names.target(name, arms) for name in wanted.against]
+    named = policy_names.targets(wanted.policies or ("log",), arms)
+    others = policy_names.targets(wanted.against, arms)
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
     prices, currency = _file_prices(file, measure, priced)
     worth = None if measure == "reward" else prices
@@ -146,20 +146,29 @@ def of_ledger(
     url: str, stage: str, wanted: RequestedPolicies, *, net: bool, segment: str, elsewhere: bool
 ) -> EvaluationLog:
     """Evaluation log of a stage of a ledger. `net`: in currency, costs taken off. Snapshots that learned from it are
-    judged by later decisions only; with several, all by the same.
+    judged by later decisions only; with several, all by the same. The caller closes the store of `ledger`; it is closed
+    if this raises.
 
     Raises InvalidRequest for a policy that cannot be used, NotFound if the ledger has no such stage.
     """
     log = ledger_log.open_log(url, stage)._replace(segment=segment)
-    named = [policy_names.target(name, log.arms) for name in wanted.policies or ("logged",)]
-    others = [policy_names.target(name, log.arms) for name in wanted.against]
+    try:
+        return _of_stage(log, url, wanted, net=net, elsewhere=elsewhere)
+    except BaseException:
+        log.store.close()
+        raise
+
+
+def _of_stage(log: LedgerLog, url: str, wanted: RequestedPolicies, *, net: bool, elsewhere: bool) -> EvaluationLog:
+    named = policy_names.targets(wanted.policies or ("logged",), log.arms)
+    others = policy_names.targets(wanted.against, log.arms)
     snapshots = [snapshot for _, snapshot in (*named, *others) if snapshot is not None]
     for snapshot in snapshots:
         log.check(snapshot)
     if not elsewhere:
         log = log._replace(after=max((_taught(log, snapshot) for snapshot in snapshots), default=0))
     return EvaluationLog(
-        title=f"{log.app}/{stage} in {url}" + (f", after decision {log.after}" if log.after else ""),
+        title=f"{log.app}/{log.stage} in {url}" + (f", after decision {log.after}" if log.after else ""),
         sources=[log.source()],
         arms=log.arms,
         rewards=log.rewards,

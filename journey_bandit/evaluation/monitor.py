@@ -74,7 +74,8 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
             console.out.print(f"note: {note}")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
-            console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
+            before = "before they came into the holdout (it grew, or ids were joined)"
+            console.out.print(f"note: {share} were of people who had been shown nudges {before}", soft_wrap=True)
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
 
 
@@ -150,9 +151,10 @@ def _show(found: LiftReport, arms: tuple[str, ...], unit: str) -> None:
     lines = {name: e for name, e in over.items() if e is not None}
     if "dr" in found.lift.estimates:
         lines["live by itself, no difference"] = found.lift.estimates["dr"]
-    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines, unit)
+    counts = found.over_none.n + found.over_none.holdout
+    presentation.print_table(f"{counts:,} decisions whose rewards are final", "", lines, unit)
     if len(over) == len(lines) - 1:
-        held = f"by the {found.lift.n - found.over_none.n:,} held-out decisions alone"
+        held = f"by the {found.over_none.holdout:,} held-out decisions alone"
         console.out.print(f"both differences ask the same; the second answers {held}, so it varies more")
     for note in notes(found):
         console.out.print(f"note: {note}")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bandit.catalogue.model import NONE
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot, from_zip, unpack
 from experiments.ope.evaluation_policies import (
@@ -14,17 +15,40 @@ from experiments.ope.evaluation_policies import (
 )
 
 FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snapshot"
+_RESERVED = {NONE: "no nudge", "logged": "the policy that made the log"}
+
+
+def targets(
+    names: Sequence[str | EvaluationPolicy], arms: Sequence[str]
+) -> list[tuple[EvaluationPolicy, Snapshot | None]]:
+    """`target` of each name. Raises InvalidRequest as that, and for two policies of one name: figures are known by
+    it.
+    """
+    found = [target(name, arms) for name in names]
+    named = [policy.name for policy, _ in found]
+    twice = [name for i, name in enumerate(named) if name in named[:i]]
+    if twice:
+        fix = "name each once, and give policies of your own other names"
+        raise InvalidRequest(Problem("policy", f"two policies are called {twice[0]!r}", fix))
+    return found
 
 
 def target(name: str | EvaluationPolicy, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:
     """Evaluation policy of a name over `arms`, and its snapshot if the name is one; an evaluation policy is its own.
-    Raises InvalidRequest, which lists what a name may be, and SnapshotError as `read`.
+    Raises InvalidRequest, which lists what a name may be, for a name that is not known, for none where named arms lack
+    it, and for an evaluation policy that is called none or logged; SnapshotError as `read`.
 
     log: what the log's own columns pi_e say. logged: the policy that made it. uniform: every eligible nudge alike.
     none: no nudge. fixed:ARM: that one wherever it is eligible, no nudge elsewhere.
     """
     if isinstance(name, EvaluationPolicy):
+        if name.name in _RESERVED:
+            fix = f"call it otherwise, or give the text {name.name!r} for {_RESERVED[name.name]}"
+            raise InvalidRequest(Problem("policy", f"the name {name.name!r} is reserved", fix))
         return name, None
+    if name == NONE and arms and arms[0] != NONE:
+        problem = f"the log has no arm {NONE!r}, so nothing says which one is no nudge"
+        raise InvalidRequest(Problem("policy", problem, f"say fixed:ARM, one of {', '.join(arms)}"))
     simple = {"log": None, "logged": LoggedProbabilities(), "uniform": UniformChoice(), "none": FixedArm(0)}
     if name in simple:
         return EvaluationPolicy(name, simple[name]), None

@@ -28,7 +28,7 @@ def print_policies(
     intervals at the `level`, then the sentence of each net gain. `silent`: why there are no gains over no nudge though
     prices are known; there is no lift over it then.
     """
-    name = "no nudge" if other == NONE else "the log's own policy" if other == "logged" else other
+    name = in_words(other)
     title = f"{unit} per decision; lift: less {name}; intervals at {100 * level:g} %"
     table = Table("policy", "value", "lift", "lift at every look", "", title=escape(title), title_justify="left")
     for evaluation in found:
@@ -37,12 +37,19 @@ def print_policies(
         over = "–" if lift is None else escape(estimate(Interval(lift.value, *lift.interval, evaluation.n), ""))
         table.add_row(escape(evaluation.policy), _with_bounds(value), over, *_says(evaluation, lift))
     console.out.print(table)
+    forced = {evaluation.policy for evaluation in found if evaluation.forced}
     for policy, gain in gains.items():
         if gain.error != 0.0:  # else it is no nudge itself
-            console.out.print(f"{policy}: {gain.sentence}.", soft_wrap=True, markup=False)
+            mark = "FORCED: " if policy in forced else ""
+            console.out.print(f"{policy}: {mark}{gain.sentence}.", soft_wrap=True, markup=False)
     for refusal in silent:
         why = f"{refusal.reason}: {refusal.detail}. Needed: {refusal.needed}"
         console.out.print(f"the log cannot say what no nudge earns: {why}", soft_wrap=True, markup=False)
+
+
+def in_words(other: str) -> str:
+    """Name of a policy that others are compared with, as a person reads it."""
+    return "no nudge" if other == NONE else "the logging policy" if other == "logged" else other
 
 
 def _with_bounds(found: Estimate | None) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.inference.diagnostics import Refusal
 from experiments.inference.intervals import LEVEL
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
@@ -38,6 +39,11 @@ class DisplayOptions(NamedTuple):
     arms: tuple[str, ...] = ()
     money: NetGains | None = None
     manifest: str = ""
+
+    @property
+    def silent(self) -> tuple[Refusal, ...]:
+        """Why the log cannot say what no nudge earns though prices are known; () if it can, or nobody asked."""
+        return self.money.silent if self.money else ()
 
     @property
     def gains(self) -> dict[str, NetGain]:
@@ -74,14 +80,13 @@ def display(
         write(evaluations_json(shown, found, ask, verdicts))
     else:
         console.out.print(shown.title, soft_wrap=True, markup=False)
-        estimated = [evaluation for evaluation in found if evaluation.estimates]
-        other = NONE if estimated and all(NONE in e.contrasts for e in estimated) else ask.champion
-        print_policies(found, other, shown.unit, shown.level, shown.gains, shown.money.silent if shown.money else ())
+        other = compared_with(found, ask)
+        print_policies(found, other, shown.unit, shown.level, shown.gains, shown.silent)
         for policy, champion, verdict in verdicts:
             reasons = escape("; ".join(verdict.reasons))
             console.out.print(f"[bold]{escape(policy)} for {escape(champion)}: {verdict.decision}[/]: {reasons}")
         for evaluation in found:
-            show(evaluation, shown.arms, shown.unit)
+            show(evaluation, shown.arms, shown.unit, silent=shown.silent)
         if shown.manifest:
             console.out.print(f"of the export whose manifest begins with {shown.manifest[:_DIGITS]}", soft_wrap=True)
         console.out.print(f"digest {report(found, ask, shown.level)['digest']}", soft_wrap=True)
@@ -96,8 +101,7 @@ def evaluations_json(
     judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
     money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
     more: dict[str, Any] = {"verdicts": judged} if judged else {}
-    silent = shown.money.silent if shown.money else ()
-    more |= {"money_refused": [refusal._asdict() for refusal in silent]} if silent else {}
+    more |= {"money_refused": [refusal._asdict() for refusal in shown.silent]} if shown.silent else {}
     more |= {"manifest": shown.manifest} if shown.manifest else {}
     return {**({"money": money} if money else {}), **report(found, ask, shown.level), **more}
 
@@ -117,9 +121,27 @@ def write(body: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode(body).decode())
 
 
-def show(evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward") -> None:
+def compared_with(found: Sequence[Evaluation], ask: EvaluationConfig) -> str:
+    """Name of the policy that lifts are over: no nudge where each evaluation with estimates is contrasted with it, else
+    the champion.
+    """
+    estimated = [evaluation for evaluation in found if evaluation.estimates]
+    return NONE if estimated and all(NONE in e.contrasts for e in estimated) else ask.champion
+
+
+def differences(evaluation: Evaluation, silent: Sequence[Refusal] = ()) -> dict[str, Estimate]:
+    """Contrasts of a policy, no nudge first; without it where the log is `silent` on what no nudge earns."""
+    first = {name: one for name, one in evaluation.contrasts.items() if name == NONE}
+    rest = {name: one for name, one in evaluation.contrasts.items() if name != NONE}
+    return rest if silent else first | rest
+
+
+def show(
+    evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward", *, silent: Sequence[Refusal] = ()
+) -> None:
     """Print one policy's tables to standard output: estimates, intervals, diagnostics and the support of each arm; or
-    the reasons why there are none. `arms`: their names, if the log has them.
+    the reasons why there are none. `arms`: their names, if the log has them; `silent`: why it cannot say what no nudge
+    earns.
     """
     unit = f"{unit} per decision"
     console.out.rule(f"[bold]{evaluation.policy}")
@@ -130,8 +152,7 @@ def show(evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward
     if evaluation.estimates:
         units = f" in {evaluation.units:,} groups of users" if evaluation.by_user else ""
         sound = {name: e for name, e in evaluation.estimates.items() if not e.biased}
-        first = {name: e for name, e in evaluation.contrasts.items() if name == NONE}
-        print_table("Less another policy", "less", {**first, **evaluation.contrasts}, unit)
+        print_table("Less another policy", "less", differences(evaluation, silent), unit)
         print_table(f"{evaluation.n:,} rounds{units}", "estimator", sound, unit)
         biased = {name: e for name, e in evaluation.estimates.items() if e.biased}
         if biased:

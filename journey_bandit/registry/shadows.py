@@ -62,7 +62,8 @@ class ShadowComparison(NamedTuple):
         and moved probability in per cent, and the verdict with its reasons.
         """
         verdict, gain = self.evidence.judged.verdict, self.evidence.gain
-        money = gain.sentence if gain else against(None, "no nudge", "")
+        why = "; ".join(f"{one.reason}: {one.detail}" for one in self.evidence.monitored.silent)
+        money = gain.sentence if gain else f"{against(None, 'no nudge', '')}{f', {why}' if why else ''}"
         return (
             f"version {self.version} on {self.n:,} decisions it was not shown in: {money}; draws the same nudge in "
             f"{100 * self.match:.1f} %, {100 * self.moved:.1f} % of probability elsewhere; {verdict.decision}: "

@@ -105,8 +105,14 @@ class LedgerLog(NamedTuple):
         """Audit by the holdout: what people brought in all, while it had the share that it has now; None where it has
         no holdout.
         """
+        return holdout.audit_of(self.store, self.stage, self.served_spec())
+
+    def served_spec(self, spec: Stage | None = None) -> Stage:
+        """The stage as it is served, or as `spec` of a release would be: with the ramp and the holdout that an operator
+        has set.
+        """
         setting = traffic.settings(self.store.operator_actions()).get(self.stage, traffic.UNSET)
-        return holdout.audit_of(self.store, self.stage, setting.applied(self.spec))
+        return setting.applied(spec or self.spec)
 
     def loss_account(self) -> LossAccount | None:
         """Loss account of what learns at the stage, as the newest of its decisions that no release made recorded it;
@@ -199,6 +205,14 @@ def open_log(url: str, stage: str) -> LedgerLog:
     if the file cannot be opened.
     """
     store = open_store(url if "://" in url else f"sqlite:///{url}", read_only=True)
+    try:
+        return _of_stage(store, stage)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _of_stage(store: Store, stage: str) -> LedgerLog:
     served = audit.stages(store)
     if stage not in served:
         raise NotFound("stage", f"the ledger has no stage {stage!r}", f"one of {', '.join(sorted(served)) or 'none'}")

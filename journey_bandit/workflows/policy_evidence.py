@@ -45,7 +45,8 @@ class PolicyEvidence(NamedTuple):
     `rounds`: outside the holdout, rewards known, n of them. `may` and `pi`: eligibility and the policy's probabilities,
     (n, k). `net` in currency, `reward` in the reward's own units. `monitored`: the lift against the holdout. `judged`:
     the verdict of the promotion rule. `champion`: the name of what the policy is compared with. `diff`: how its choices
-    differ from another's.
+    differ from another's. Where the log cannot say what no nudge earns, which `monitored.silent` explains, no figure is
+    compared with it.
     """
 
     log: LedgerLog
@@ -103,10 +104,10 @@ def gather(
     )
     (reward,) = core.evaluate([lambda: iter(chunks)], ask)
     (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
-    worthy = ask._replace(worth=log.worth, follow=False)
-    by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
     (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks), [reward])
     monitored = monitor(lambda: iter(chunks), log.rewards, log.worth)
+    if monitored.silent:  # a difference from no nudge would rest on predictions alone
+        net, reward, segments = net.without(NONE), reward.without(NONE), segments and ask.champion != NONE
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))
     q_hat = _expected(policy, log, newest)
@@ -119,7 +120,7 @@ def gather(
         net=net,
         reward=reward,
         monitored=monitored,
-        segments={name: found for name, found in by_feature.items() if found is not None},
+        segments=_by_feature(log, chunks, ask) if segments else {},
         judged=judged,
         champion=against[0].name,
         q_hat=q_hat,
@@ -155,6 +156,13 @@ def _concatenated(chunks: Sequence[LoggedRounds]) -> LoggedRounds:
 def _probabilities(target: EvaluationPolicy, rounds: LoggedRounds, k: int) -> Array:
     assert target.of is not None  # noqa: S101 - `gather` gives it one
     return target.of(rounds) if len(rounds.reward) else np.zeros((0, k))
+
+
+def _by_feature(log: LedgerLog, chunks: Sequence[LoggedRounds], ask: EvaluationConfig) -> dict[str, SegmentEffects]:
+    """{feature: effects against the champion by its values, in currency}, of features that the log tells them of."""
+    worthy = ask._replace(worth=log.worth, follow=False)
+    found = {name: _segments(log, chunks, name, worthy) for name in log.spec.features}
+    return {name: effects for name, effects in found.items() if effects is not None}
 
 
 def _segments(

@@ -194,10 +194,10 @@ def _loss(wanted: PublishRequest, log: LedgerLog) -> dict[str, Any]:
     """
     spec, own = wanted.snapshot.stage_spec, wanted.snapshot.loss_account
     if own is not None:
-        return {"loss": statement(spec, own)}
+        return {"loss": statement(log.served_spec(spec), own)}
     live = log.loss_account()
-    found = None if live is None else statement(log.spec, live)
-    return {"loss": found, "unbounded": None if spec.loss_share is None else spec.ramp}
+    found = None if live is None else statement(log.served_spec(), live)
+    return {"loss": found, "unbounded": None if spec.loss_share is None else log.served_spec(spec).traffic}
 
 
 def _command(wanted: PublishRequest) -> str:

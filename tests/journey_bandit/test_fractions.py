@@ -15,6 +15,16 @@ def test_a_fraction_is_a_decimal_per_cent_or_a_division(text: str, value: float)
     assert fraction("rate", text) == pytest.approx(value, rel=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("text", "part"), [("1,125%", "1,125"), ("1.125%", "1.125"), ("1,125", "1,125"), ("1/1,125", "1,125")]
+)
+def test_thousands_or_decimals_is_asked_and_not_guessed(text: str, part: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"rate: '{part}' may be one number with three decimals, or thousands"):
+        fraction("rate", text)
+    assert fraction("rate", "0.125") == 0.125
+    assert fraction("rate", "1.1250%") == pytest.approx(0.01125)
+
+
 @pytest.mark.parametrize("text", ["", "half", "1/0", "1/", "/3", "1/3/5", "inf", "1/inf", "50%%", "1/3%"])
 def test_what_is_no_fraction_is_named_by_its_option(text: str) -> None:
     with pytest.raises(InvalidRequest) as error:

@@ -24,6 +24,7 @@ from bandit import engine, receipt, snapshot
 from bandit.catalogue.loading import parse
 from bandit.learning.loss_account import FIRST
 from bandit.numerics import versions
+from bandit.records import OperatorAction
 from experiments.reports import html_report, review
 from journey_bandit.main import group
 from journey_bandit.workflows import publishing
@@ -271,3 +272,22 @@ def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_
     assert decides.startswith(f"It decides {100 * account.share:.3g}% of the traffic outside the holdout: ")
     assert len(said["candidate"]) == 4
     assert "no loss account of its own: once approved, it decides 100%" in said["candidate"][3]
+    ramped = found.log._replace(store=Ramped(found.log.store))
+    for kind, mine in (("live", live), ("candidate", msgspec.structs.replace(live, loss_account=None))):
+        own = publishing._loss(PublishRequest(str(ledger), "signup", mine, kind), ramped)
+        assert own["loss"].traffic == pytest.approx(0.25 * own["loss"].share), "an operator has set the ramp to 25 %"
+    assert own["unbounded"] == 0.25
+
+
+class Ramped:
+    """A store in which an operator has set the ramp of the sign-up to 25 %."""
+
+    def __init__(self, store: Any):
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def operator_actions(self) -> list[OperatorAction]:
+        told: dict[str, Any] = {"verb": "ramp", "share": 0.25, "reason": "a first look"}
+        return [OperatorAction(at=1, who="ana", stage="signup", nudge="", **told)]

@@ -98,10 +98,9 @@ def test_the_least_propensity_says_where_the_log_could_not_show_the_arm_at_all()
     assert least_words(none) == f"{none.least:.3g}"
 
 
-def test_arms_that_are_hardly_chosen_do_not_carry_the_estimate() -> None:
+def test_arms_that_are_hardly_chosen_are_said_to_be_few_and_no_more() -> None:
+    """What they weigh depends on their propensities, too."""
     action, p = log(0.0)
     found = sums(action, p, np.tile([0.795, 0.2, 0.005], (N, 1))).arms()
     said = "The log cannot say what the policy's choices bring for offer (0.5% of its choices)"
-    assert (
-        sentence(found, ("none", "tip", "offer")) == f"{said}: too few for the policy's own estimate to depend on them"
-    )
+    assert sentence(found, ("none", "tip", "offer")) == f"{said}: less than 1% of its choices in all"

@@ -5,6 +5,7 @@ import pytest
 
 from bandit.catalogue.net_value import ArmWorth
 from experiments.data.rounds import LoggedRounds, RewardRange, chunked
+from experiments.inference.diagnostics import Refusal
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
@@ -35,8 +36,12 @@ def rounds(amount: float, *, unequal: bool) -> LoggedRounds:
     )  # fmt: skip
 
 
-def reviewed(amount: float = 1.0, *, unequal: bool = False, cost: float = 0.0) -> Report:
-    """Of a policy that always takes the second arm, for rewards of that amount, which may cost something."""
+def reviewed(
+    amount: float = 1.0, *, unequal: bool = False, cost: float = 0.0, silent: tuple[Refusal, ...] = ()
+) -> Report:
+    """Of a policy that always takes the second arm, for rewards of that amount, which may cost something; `silent`: on
+    no nudge.
+    """
     log, span = rounds(amount, unequal=unequal), RewardRange(0.0, amount)
     ask = EvaluationConfig(
         (EvaluationPolicy("second", FixedArm(1)),), (EvaluationPolicy("none", FixedArm(0)),), rewards=span
@@ -47,7 +52,9 @@ def reviewed(amount: float = 1.0, *, unequal: bool = False, cost: float = 0.0) -
     assert log.holdout is not None
     live = log.only(~log.holdout)
     may, pi = np.ones((len(live.reward), 2), dtype=np.bool_), np.tile([0.0, 1.0], (len(live.reward), 1))
-    watched, verdict = monitor(chunked(log), span), PromotionVerdict("hold", ("too few",))
+    watched, verdict = monitor(chunked(log), span)._replace(silent=silent), PromotionVerdict("hold", ("too few",))
+    if silent:
+        found, net = found.without("none"), net.without("none")
     gathered = ReviewFindings(live, may, pi, np.full(pi.shape, 0.3), found, net, watched, {}, verdict, None)
     return review.build(ABOUT._replace(binary=amount == 1.0), gathered)
 
@@ -117,6 +124,18 @@ def test_the_headline_is_money_against_no_nudge_and_conversions_are_small_print(
     assert text.index("net of costs") < text.index(found.conversions)
     assert found.answers[1].answer.lower().startswith(f"net of costs: {words}")
     assert list(found.metrics)[:3] == ["net_gain", "net_low", "net_high"]
+
+
+def test_a_review_claims_no_gain_where_the_log_cannot_say_what_no_nudge_earns() -> None:
+    why = (Refusal("support", "no nudge was never shown outside the holdout", "a floor"),)
+    found = reviewed(silent=why)
+    said = "the log cannot say, support: no nudge was never shown outside the holdout; gate: hold."
+    assert found.verdict == f"linear at shop/cart, candidate: not compared with no nudge: {said}"
+    assert not {"net_gain", "net_low", "p_loss", "lift_pp", "lift_lcb"} & found.metrics.keys()
+    earns = "The log cannot say what no nudge earns: support: no nudge was never shown outside the holdout."
+    assert found.answers[1].answer == earns
+    assert found.answers[2].answer == f"Compared with none. {earns}"
+    assert found.conversions == ""
 
 
 def test_a_log_that_cannot_answer_has_a_headline_without_conversions() -> None:

@@ -1,5 +1,6 @@
 """`evaluate table` for people: what stands first, which interval to quote, and mistakes that are noticed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -87,8 +88,29 @@ def test_a_count_that_was_forgotten_is_noticed(tmp_path: Path) -> None:
         assert f"{'refused: sums: ' if name == 'users' else 'note: '}{said}" in shown
         assert f"say --count {name}" in shown
         assert said not in run(*asked(tmp_path / "days.csv", "--outcome", "clicks", "--count", name))
+    many = [f"{'ab'[i % 2]},{1 + i % 3},{min(i % 5, 1 + i % 3)}" for i in range(600)]
+    (tmp_path / "parties.csv").write_text("\n".join(["variant,people,orders", *many]), encoding="utf-8")
+    shown = run(*asked(tmp_path / "parties.csv", "--outcome", "orders"))
+    assert "note: rows look like sums of people: people goes to 3 and orders to 3" in shown
+    assert "refused" not in shown, "people come in parties of one to three"
     (tmp_path / "one.csv").write_text("\n".join(["variant,users,y", *["a,1,1", "b,1,0"] * 60]), encoding="utf-8")
     assert "rows look like" not in run(*asked(tmp_path / "one.csv", "--outcome", "y"))
+
+
+def test_verdict_interval_and_p_of_a_sentence_say_the_same(tmp_path: Path) -> None:
+    """Two arms, p of 0.04 and 0.026: by Holm the smaller is 0.052 of two outcomes and the other 0.04 of one."""
+    rows = [f"{arm},{int(i < yes)}" for arm, yes in (("a", 200), ("b", 241), ("c", 236)) for i in range(1000)]
+    (tmp_path / "t.csv").write_text("\n".join(["variant,bought", *rows]), encoding="utf-8")
+    words = ("evaluate", "table", tmp_path / "t.csv", "--arm", "variant", "--outcome", "bought", "--control", "a")
+    shown = run(*words)
+    (said,) = [line for line in shown.splitlines() if "in c, 20 % in a" in line]
+    found = re.fullmatch(r"bought: .* \[(.*), .*\], not distinguishable from no difference \(p (.*)\): .*", said)
+    assert found is not None, said
+    assert float(found[1]) < 0.0
+    (one,) = [c for c in json.loads(run(*words, "--json"))["outcomes"][0]["comparisons"] if c["arm"] == "c"]
+    assert one["p_holm"] < 0.06 < float(found[2])
+    assert float(found[2]) == pytest.approx(2.0 * one["p"], abs=0.005)
+    assert "95 %, alone" in shown
 
 
 @pytest.mark.parametrize(

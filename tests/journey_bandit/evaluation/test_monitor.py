@@ -103,6 +103,22 @@ def test_without_either_the_log_cannot_say_and_says_why() -> None:
     assert "no nudge was never shown outside the holdout" in basis
 
 
+def test_decisions_of_before_there_was_a_holdout_are_not_compared_with_it() -> None:
+    """A holdout that is switched on half-way: the comparison is the one of the second half alone."""
+    log, half = rounds(), np.arange(N) < N // 2
+    assert log.holdout is not None
+    kept = ~(half & log.holdout)
+    mixed = log._replace(holdout_share=np.where(half, 0.0, 0.1)).only(kept)
+    first, second = watched(mixed), watched(log.only(~half))
+    assert first.lift.contrasts["holdout"] == second.lift.contrasts["holdout"]
+    assert first.lift.estimates == second.lift.estimates
+    assert first.over_none.n > second.over_none.n
+    left = f"leaves out {int((half & kept).sum()):,} decisions that were made while the holdout had no share"
+    assert [note for note in command.notes(first) if left in note]
+    assert not [note for note in command.notes(second) if "leaves out" in note]
+    assert first.uncounted == 0
+
+
 @pytest.mark.parametrize(
     ("open_from", "said"),
     [
