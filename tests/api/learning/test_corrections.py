@@ -230,7 +230,7 @@ def test_the_control_group_and_evaluations_read_what_was_corrected(
             for n in range(1, 21):
                 desk.report(n)
             desk.learn()
-        rewards = store.person_rewards(StatisticsKey("basket", 1), 0.0)
+        rewards = store.person_rewards(StatisticsKey("basket", 1), shop.stages["basket"].holdout)
         assert {one.holdout for one in rewards} == {False, True}
         assert [(one.decisions, one.reward) for one in rewards] == [(1, 1.0)] * 20
         proved(store)
