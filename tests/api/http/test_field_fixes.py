@@ -27,6 +27,9 @@ def refused(type_: type[Any], body: Any) -> Problem:
     return problem
 
 
+KINDS = "known: activation, opt_out, retraction, reward"
+
+
 @pytest.mark.parametrize(
     ("type_", "body", "field", "fix"),
     [
@@ -39,9 +42,9 @@ def refused(type_: type[Any], body: Any) -> Problem:
         (DecisionRequest, {"user_id": "u", "consent": {"push": 1}}, "consent[...]", "write true or false"),
         (DecisionRequest, {"user_id": "u", "include": [3]}, "include[0]", "write a text"),
         (DecisionRequest, {"user_id": "u", "context": {"": 1}}, "context", "write a name that is not empty"),
-        (OutcomeRequest, {"decision_id": ID, "kind": "click"}, "kind", "known: activation, opt_out, retraction, reward"),
+        (OutcomeRequest, {"decision_id": ID, "kind": "click"}, "kind", KINDS),
         (OutcomeRequest, {"decision_id": ID, "kind": "rewrad"}, "kind", "did you mean `reward`? known: "),
-        (OutcomeRequest, {"decision_id": ID, "kind": 5}, "kind", "known: activation, opt_out, retraction, reward"),
+        (OutcomeRequest, {"decision_id": ID, "kind": 5}, "kind", KINDS),
         (OutcomeRequest, {"decision_id": "7", "kind": "reward"}, "decision_id", "write a UUID, such as 019d"),
         (OutcomeRequest, {"decision_id": ID, "kind": "reward", "occurred_at": "yesterday"}, "occurred_at",
          "write a time with its zone (RFC 3339), such as 2026-05-01T12:00:00Z"),
