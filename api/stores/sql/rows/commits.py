@@ -14,58 +14,21 @@ import msgspec
 
 from api.stores.sql.connection import SqlConnection
 
-_ROWS = {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15}
+_CHANGES: Mapping[int, Mapping[str, int]] = {
+    15: {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15},
+    16: {"decisions": 31},
+    19: {"erasures": 10, "seals": 6},
+    20: {"outcomes": 11, "events": 10},
+    21: {"outcomes": 12, "settlements": 12, "withdrawals": 7},
+    23: {"acknowledgements": 8},
+    24: {"operator_actions": 7},
+    25: {"operator_actions": 8},
+}
+"""What each form changed: columns of new tables, and of tables that it gave more."""
 
 FORMS: Mapping[int, Mapping[str, int]] = {
-    15: _ROWS,
-    16: {**_ROWS, "decisions": 31},
-    19: {**_ROWS, "decisions": 31, "erasures": 10, "seals": 6},
-    20: {**_ROWS, "decisions": 31, "outcomes": 11, "events": 10, "erasures": 10, "seals": 6},
-    21: {
-        **_ROWS,
-        "decisions": 31,
-        "outcomes": 12,
-        "settlements": 12,
-        "events": 10,
-        "erasures": 10,
-        "seals": 6,
-        "withdrawals": 7,
-    },
-    23: {
-        **_ROWS,
-        "decisions": 31,
-        "outcomes": 12,
-        "settlements": 12,
-        "events": 10,
-        "erasures": 10,
-        "seals": 6,
-        "withdrawals": 7,
-        "acknowledgements": 8,
-    },
-    24: {
-        **_ROWS,
-        "decisions": 31,
-        "outcomes": 12,
-        "settlements": 12,
-        "events": 10,
-        "erasures": 10,
-        "seals": 6,
-        "withdrawals": 7,
-        "acknowledgements": 8,
-        "operator_actions": 7,
-    },
-    25: {
-        **_ROWS,
-        "decisions": 31,
-        "outcomes": 12,
-        "settlements": 12,
-        "events": 10,
-        "erasures": 10,
-        "seals": 6,
-        "withdrawals": 7,
-        "acknowledgements": 8,
-        "operator_actions": 8,
-    },
+    number: {table: n for form in _CHANGES if form <= number for table, n in _CHANGES[form].items()}
+    for number in _CHANGES
 }
 """Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns
 each had, by the number of the tables' form (`user_version`) that changed it. New tables come last.
