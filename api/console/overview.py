@@ -10,6 +10,7 @@ from api.console.lift_reports import StageLift
 from api.console.rendering import worth
 from api.decisions.service import DecisionService
 from api.messages.decisions import PolicyReply
+from api.operations.guardrail_watch import followed_by
 from bandit.catalogue.model import Stage
 from bandit.guardrails import DAY
 from bandit.learning.holdout_audit import HoldoutAudit
@@ -97,8 +98,8 @@ def _alarms(policy: PolicyReply) -> list[str]:
         if one.left <= 0.0
     ]
     found += [
-        f"Guardrail: {one.bad} of {one.decisions} decisions with “{one.nudge}” were followed by a retraction; at most"
-        f" {100 * one.at_most:.3g} % is declared."
+        f"Guardrail: {one.bad} of {one.decisions} decisions with “{one.nudge}” were followed by {followed_by(one.of)};"
+        f" at most {100 * one.at_most:.3g} % is declared."
         for one in policy.guardrails
         if one.raised
     ]

@@ -4,7 +4,7 @@ those that bad events followed (retractions, opt-outs), and says which nudges ar
 
 import heapq
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from api.messages.operations import GuardrailReply
@@ -130,7 +130,7 @@ class GuardrailWatch:
         since = max(self._resumed.get(place, 0), self._resumed.get((made.stage, ALL_NUDGES), 0))
         if place not in self._days or made.at <= since:
             return
-        kinds = self._rules[made.stage].bad
+        kinds = self._rules[made.stage].kinds
         before, after = _counted(record, number - 1, kinds), _counted(record, number, kinds)
         self._order += 1
         change = after[0] - before[0], after[1] - before[1]
@@ -157,9 +157,13 @@ def _counted(record: DecisionRecord, number: int, kinds: Collection[BadEvent]) -
     return 1, int(any(one.kind in kinds for one in known))
 
 
+def followed_by(kinds: Iterable[BadEvent]) -> str:
+    """Bad events in words: "a retraction or an opt-out"."""
+    return " or ".join(_NAMES[kind] for kind in kinds)
+
+
 def _words(one: NudgeEvidence, rule: GuardrailRule) -> str:
-    kinds = " or ".join(_NAMES[kind] for kind in rule.bad)
-    share = f"{one.bad} of {one.exposures} decisions were followed by {kinds}"
+    share = f"{one.bad} of {one.exposures} decisions were followed by {followed_by(rule.kinds)}"
     return f"{share}; at most {100 * rule.most:.3g} % is declared (e-value {one.e_value:.3g})"
 
 
@@ -173,7 +177,7 @@ def guardrails_out(watch: GuardrailWatch, stage: str) -> list[GuardrailReply]:
             nudge=one.nudge,
             decisions=one.exposures,
             bad=one.bad,
-            of=list(rule.bad),
+            of=list(rule.kinds),
             at_most=rule.most,
             alpha=rule.alpha,
             e_value=one.e_value,

@@ -32,6 +32,9 @@ PAGE = 500
 MEMORY = 20_000
 """Newest decisions and settlements with which a service that starts begins."""
 
+_FLOORS = 0.5
+"""Share of what the policy decides from which the floors of a ramped decision hide what the policy would draw."""
+
 _UNSHOWN = ("not activated", "holdout", "erased")
 _ASKED = ("not in the request's include list", "in the request's exclude list")
 _MISSING = ("no evidence", "not fresh", NO_CONSENT)  # how reasons begin of what did not arrive
@@ -207,8 +210,12 @@ class StageWatch:
             choices = self._choices[made.stage]
             account = made.loss_account
             share = decider.spec.traffic * (account.share if account is not None else 1.0)
-            own = exploration.unramped(made.propensity, share) if share > 0.0 else made.propensity
-            choices.drawn.append((own, np.array([arm not in made.excluded for arm in decider.spec.arms])))
+            could = np.array([arm not in made.excluded for arm in decider.spec.arms])
+            floors = decider.spec.common_floor * int(np.count_nonzero(could))
+            if not 0.0 < share < 1.0:
+                choices.drawn.append((made.propensity, could))
+            elif floors < _FLOORS * share:  # else floors say what is drawn, and nothing of the policy
+                choices.drawn.append((exploration.unramped(made.propensity, share), could))
             if not any(reason in _ASKED for reason in made.excluded.values()):  # else the request chose among them
                 for name, known in choices.arrived.items():
                     reason = made.excluded.get(name, "")

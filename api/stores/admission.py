@@ -130,7 +130,10 @@ def _judge(
     if problem:
         return outcome, OutcomeReceipt("conflict", problem=problem, stage=decision.stage)
     over = found.settlement is not None or now >= decision.expires
-    late = over and now >= _grace_ends(specs[decision.stage_digest], decision)
+    ends = _grace_ends(specs[decision.stage_digest], decision)
+    if outcome.kind == "opt_out":  # a reward that came early ends no time to be annoyed
+        ends = max(ends, decision.expires)
+    late = over and now >= ends
     receipt = OutcomeReceipt("recorded", late=late, stage=decision.stage, corrects=over and not late)
     return msgspec.structs.replace(outcome, late=late), receipt
 

@@ -38,8 +38,8 @@ def effective_arms(propensity: Array, eligible: Mask) -> EffectiveArms:
 
 def unramped(propensity: Array, share: float) -> Array:
     """Propensities (k,) of the policy alone, of those of a decision of which it decided a `share`, in (0, 1], and the
-    rest was no nudge, the first arm. Floors are of both together, so they are nearly its own. No nudge, where the
-    policy would have shown nothing else.
+    rest was no nudge, the first arm. Floors must be small beside the share: they are of both together. No nudge, where
+    the policy would have shown nothing else.
     """
     own = propensity.copy()
     own[0] = max(0.0, own[0] - (1.0 - share))

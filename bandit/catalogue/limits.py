@@ -125,7 +125,12 @@ class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     after: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 100
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
     then: Literal["pause", "pause_stage", "tell"] = "pause"
-    bad: Annotated[tuple[BadEvent, ...], msgspec.Meta(min_length=1)] = ("retraction",)
+    bad: Annotated[tuple[BadEvent, ...], msgspec.Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def kinds(self) -> tuple[BadEvent, ...]:
+        """Kinds of bad events that count: retractions, where none are declared (and no digest names them)."""
+        return ("retraction",) if isinstance(self.bad, msgspec.UnsetType) else self.bad
 
 
 AlarmAction = Literal["tell", "pause_stage", "roll_back"]

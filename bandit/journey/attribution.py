@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from bandit.catalogue.journey_rules import Credit
-from bandit.catalogue.model import Stage
+from bandit.catalogue.model import NONE, Stage
 from bandit.identifiers import identifier
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
@@ -156,10 +156,7 @@ class _StageAttribution:
         for report in of["activation"]:
             if not self._in_force(report.event.id):
                 self._activate(report)
-        for report in of["opt_out"]:
-            choice = None if self._in_force(report.event.id) else self._choose(report, report.event.at)
-            if choice is not None:
-                self._credit(report, self._candidates[choice].id, None, "")
+        self._opt_out(of["opt_out"])
         facts: dict[str, list[EventMeaning]] = {}
         for report in of["reward"]:
             facts.setdefault(self._fact(report), []).append(report)
@@ -176,6 +173,21 @@ class _StageAttribution:
         found = self._candidates[choice]
         self._candidates[choice] = found._replace(activated=min(found.activated or event.at, event.at))
         self._credit(report, found.id, None, "")
+
+    def _opt_out(self, reports: Sequence[EventMeaning]) -> None:
+        """Each fact once; like activations, they stay with the decision that they were credited to."""
+        known = {self._fact(report) for report in reports if self._in_force(report.event.id)}
+        for report in reports:
+            fact = self._fact(report)
+            if self._in_force(report.event.id):
+                continue
+            if fact in known:
+                self._miss(report, "same fact", f"another event reported the same {report.event.name}")
+                continue
+            choice = self._choose(report, report.event.at)
+            if choice is not None:
+                known.add(fact)
+                self._credit(report, self._candidates[choice].id, None, "")
 
     # -- rewards -----------------------------------------------------------------------------------------------
 
@@ -304,6 +316,8 @@ class _StageAttribution:
         if not meant:
             self._miss(report, "another nudge", f"{credit.by} names {named!r}, and no open decision is that")
             return None
+        if credit.kind == "opt_out":  # of a nudge, where one was shown
+            meant = [i for i in meant if self._candidates[i].arm != NONE] or meant
         shown = [i for i in meant if self._shown(self._candidates[i], at)]
         return (shown if shown and credit.kind != "activation" else meant)[-1]
 

@@ -18,6 +18,7 @@ from api.operations.guardrail_watch import WHO, GuardrailWatch
 from api.operations.paused_nudges import PausedNudges
 from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
+from api.stores.sqlite.store import SqliteStore
 from bandit.catalogue.loading import parse
 from bandit.errors import CatalogueError
 from bandit.records import ALL_NUDGES, Decision, OperatorAction, Outcome, Settlement
@@ -216,6 +217,39 @@ def test_opt_outs_stop_a_nudge_where_the_guardrail_counts_them(serving: Serving,
         receipt = client.get(f"/v1/decisions/{shown[0]['decision_id']}").json()
         assert receipt["settled"]["reward"] == 1.0
         assert [one["kind"] for one in receipt["outcomes"]] == ["reward", "opt_out"]
+
+
+@pytest.mark.parametrize("store", [MemoryStore, lambda: None])
+def test_an_opt_out_after_an_early_reward_counts_until_the_window_ends(
+    serving: Serving, later: Any, tmp_path: Path, store: Any
+) -> None:
+    """A stage that settles with its first reward, without grace: who bought may be annoyed, too."""
+    file = tmp_path / "cart.toml"
+    early = APP.replace('grace = "12h"', 'settle = "reward"').replace("most = 0.05", 'most = 0.05, bad = ["opt_out"]')
+    file.write_text(early, encoding="utf-8")
+    ledger = store() or SqliteStore(tmp_path / "ledger.db")
+    with serving(ledger, app=str(file)) as client:
+        one, other = client.ask("cart", "u1"), client.ask("cart", "u2")
+        client.tell(one, value=1)
+        client.tell(other, value=1)
+        assert client.learned()["cart"]["version"] == 2
+        assert client.tell(one, "opt_out")["late"] is False
+        later(3601)
+        assert client.tell(other, "opt_out")["late"] is True
+        assert client.learned()["cart"]["version"] == 3
+        receipt = client.get(f"/v1/decisions/{one['decision_id']}").json()
+        assert (receipt["settled"]["reward"], len(receipt["corrected"])) == (1.0, 1)
+        assert eventually(lambda: client.learned()["cart"]["guardrails"][0]["decisions"] == 2)
+        assert client.learned()["cart"]["guardrails"][0]["bad"] == 1
+
+
+def test_a_guardrail_that_counts_retractions_has_the_digest_that_it_had() -> None:
+    """Pinned before `bad` was there: a catalogue that does not use what is new is the same declaration."""
+    assert SHOP.stages["cart"].digest() == "aa3e92a8862d9a520deec43e7716dc51"
+    assert (
+        parse(APP.replace("most = 0.05", 'most = 0.05, bad = ["opt_out"]')).stages["cart"].digest()
+        != "aa3e92a8862d9a520deec43e7716dc51"
+    )
 
 
 def test_an_opt_out_has_no_value(client: Any, refused: Any) -> None:

@@ -21,6 +21,7 @@ from bandit.catalogue.limits import SilenceAlarm
 from bandit.catalogue.loading import parse
 from bandit.errors import CatalogueError, InvalidRequest, Problem
 from bandit.learning.loss_account import CLOSED
+from bandit.policies import Uniform
 from bandit.records import ALL_NUDGES, NOT_NOW, Decision, OperatorAction, Outcome, Release, Settlement
 from journey_bandit.testing.store_builders import HOUR, START
 from tests.api.releases.test_releases import live, release
@@ -147,6 +148,16 @@ def test_a_low_ramp_is_no_collapse() -> None:
     plain = Watched()
     plain.made(100, propensity=np.array([0.999, 0.0005, 0.0005]))
     assert plain.raised() == ["collapse"]
+
+
+@pytest.mark.parametrize(("ramp", "raised"), [(0.5, ["collapse"]), (0.02, [])])
+def test_floors_that_hide_what_the_policy_draws_are_no_evidence(ramp: float, raised: list[str]) -> None:
+    """The policy draws one nudge always; floors of 0.005 are small beside half of the traffic, not beside 2 % of it."""
+    ours = Watched()
+    spec = msgspec.structs.replace(ours.decider.spec, policy=Uniform(), floor=0.005, live_ramp=ramp)
+    ours.decider = ours.decider._replace(digest=spec.digest(), spec=spec)
+    ours.made(100, propensity=np.array([1.0 - ramp, ramp - 0.005, 0.005]))
+    assert ours.raised() == raised
 
 
 def test_exploration_collapses_when_one_arm_of_three_is_drawn() -> None:

@@ -157,6 +157,30 @@ names = ["Muted"]
     assert [c[:3] for c in credited(rules, [muted, seen], decisions)] == [("s", "pay", 2), ("m", "pay", 2)]
     assert [c[:3] for c in credited(rules, [muted, seen], decisions, in_force(found))] == [("s", "pay", 2)]
     assert missed(rules, [event("muted", 99.0, "m")], decisions, "pay") == {"m": "no open decision"}
+    nothing = decision(3, "pay", 1.4, activated=1.41)._replace(arm="none")
+    assert [c[2] for c in credited(rules, [muted], [decisions[0], nothing])] == [1]  # "none" annoyed nobody
+    assert [c[2] for c in credited(rules, [muted], [nothing])] == [3]
+
+
+def test_an_opt_out_that_is_told_twice_under_one_key_counts_once() -> None:
+    declared = """[journey.events.muted]
+names = ["Muted"]
+properties = { list = "list" }
+key = "list"
+[journey.events.seen]
+"""
+    text = TEXT.replace("[journey.events.seen]\n", declared).replace(
+        "[stages.later]", 'outcomes.muted = { kind = "opt_out" }\n\n[stages.later]', 1
+    )
+    rules = folding.rules(parse(text))
+    decisions = [decision(1, "pay", 0, activated=0.1), decision(2, "pay", 1, activated=1.1)]
+    page, office = event("muted", 0.5, "page", list="mails"), event("muted", 1.5, "office", list="mails")
+    other = event("muted", 1.6, "other", list="push")
+    found = attribute(rules, [page, office, other], decisions, {})
+    assert [(c.event, c.decision.int) for c in found.credited] == [("page", 1), ("other", 2)]
+    assert [(m.event, m.reason) for m in found.uncredited] == [("office", "same fact")]
+    again = attribute(rules, [page, office, other], decisions, in_force(found))
+    assert again.credited == []
 
 
 def test_where_showing_is_reported_a_reward_goes_to_what_was_shown(rules: JourneyFold) -> None:
