@@ -57,6 +57,11 @@ class LiftReport(NamedTuple):
         return self.over_none.rows - self.over_none.n - self.over_none.holdout
 
     @property
+    def held(self) -> int:
+        """Decisions of the holdout that `lift` compares with."""
+        return self.lift.support[1].rounds if len(self.lift.support) > 1 else 0
+
+    @property
     def alarms(self) -> list[int]:
         """Policy versions whose shown arms are not what was drawn: the evidence of their sample-ratio test has reached
         `ALARM`.
@@ -79,7 +84,7 @@ class LiftReport(NamedTuple):
         if NONE in self.over_none.contrasts:
             return f"by the propensities of {self.over_none.n:,} decisions outside the holdout"
         why = "; ".join(f"{refusal.reason}: {refusal.detail}" for refusal in self.silent or self.over_none.refused)
-        held = f"by the {self.over_none.holdout:,} decisions of the holdout alone, because"
+        held = f"by the {self.held:,} decisions of the holdout alone, because"
         return f"{held if HOLDOUT in self.lift.contrasts else 'not even by the holdout:'} {why}"
 
     def headline(self, currency: str, level: float = LEVEL) -> str:
@@ -118,7 +123,7 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
     shown = _shown(source)
-    mixed = 0 < shown.certain < shown.rows
+    mixed = 0 < shown.certain < shown.known
     (lift,) = core.evaluate([partial(_holdout_chunks, source, ask, drawn_only=mixed)], two, level)
     none = EvaluationPolicy(NONE, FixedArm(0))
     over_none, alone = core.evaluate([source], ask._replace(targets=(*ask.targets, none)), level)
@@ -144,11 +149,12 @@ def _silent(alone: Evaluation) -> tuple[Refusal, ...]:
 
 
 class _ShownRounds(NamedTuple):
-    """What a log shows: how many `rows`, of them `rounds` of known `users`; {version: sample-ratio test} of the
-    decisions outside the holdout; and how many decisions were `certain` to be in the holdout or outside it.
+    """What a log shows: how many `rounds` of known `users`; {version: sample-ratio test} of the decisions outside the
+    holdout; how many decisions were made before the first without a `known` reward, and how many of these were
+    `certain` to be in the holdout or outside it.
     """
 
-    rows: int
+    known: int
     rounds: int
     users: int
     versions: dict[int, SampleRatio]
@@ -156,17 +162,26 @@ class _ShownRounds(NamedTuple):
 
 
 def _shown(source: Source) -> _ShownRounds:
-    users, rows, rounds, versions, certain = set[int](), 0, 0, dict[int, SampleRatio](), 0
-    for chunk in source():
+    users, known, rounds, versions, certain = set[int](), 0, 0, dict[int, SampleRatio](), 0
+    for chunk, counts in _with_prefix(source):
         live = chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
-        rows += len(chunk.reward)
-        certain += int(np.count_nonzero(_certain(chunk)))
+        known += int(np.count_nonzero(counts))
+        certain += int(np.count_nonzero(_certain(chunk) & counts))
         if chunk.user is not None:
             users.update(chunk.user.tolist())
             rounds += len(chunk.user)
         if live.propensities is not None and live.version is not None:
             versions = merged(versions, by_version(live.version, live.action, live.propensities))
-    return _ShownRounds(rows, rounds, len(users), versions, certain)
+    return _ShownRounds(known, rounds, len(users), versions, certain)
+
+
+def _with_prefix(source: Source) -> Iterator[tuple[LoggedRounds, Mask]]:
+    """Each chunk with whether its decisions (n,) were made before the log's first one whose reward is not known."""
+    ended = False
+    for chunk in source():
+        counts = ~(np.logical_or.accumulate(np.isnan(chunk.reward)) | ended)
+        ended = ended or not counts.all()
+        yield chunk, counts
 
 
 def _certain(chunk: LoggedRounds) -> Mask:
@@ -177,8 +192,12 @@ def _certain(chunk: LoggedRounds) -> Mask:
 
 
 def _holdout_chunks(source: Source, ask: EvaluationConfig, *, drawn_only: bool) -> Iterator[LoggedRounds]:
-    for chunk in source():
-        yield holdout_rounds(chunk.only(~_certain(chunk)) if drawn_only else chunk, ask.worth)
+    """Chunks of the log of two arms, by `drawn_only` without decisions that were certain. What was made after the first
+    decision whose reward is not known has none either, so that the log ends there though that decision is left out.
+    """
+    for chunk, counts in _with_prefix(source):
+        ended = chunk._replace(reward=np.where(counts, chunk.reward, np.nan))
+        yield holdout_rounds(ended.only(~_certain(ended)) if drawn_only else ended, ask.worth)
 
 
 def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:

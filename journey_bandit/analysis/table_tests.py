@@ -145,8 +145,9 @@ def evaluate_table(
     `table`: a file of text, or a table of any library with the Arrow PyCapsule interface, with a row for each person,
     or for so many people (`count`). `arm`, `outcomes`, `count`, `user`, `covariates`: names of columns. `control`: an
     arm, None for the one called control or none. `shares`: {arm: planned share}; `ranges`: {outcome: (least, largest)};
-    `values`: {outcome: money}; `costs`: {arm: money a person}. Arms may be texts, numbers or booleans. The other
-    arguments are the options of the same names (guide `experiments`).
+    `values`: {outcome: money}; `costs`: {arm: money a person}. Arms of a table may be texts, numbers or booleans, as
+    its column has them; arms of a file are texts, as its cells have them ("True", "1.0"). The other arguments are the
+    options of the same names (guide `experiments`).
 
     Raises InvalidRequest for a column, row or arm that cannot be used; what the table cannot answer is in `refused`.
     """
@@ -185,7 +186,7 @@ def _opened(table: str | Path | ArrowStream, needed: Sequence[str]) -> Iterator[
 
 
 def _arm(given: object) -> str:
-    """Name of an arm as a cell of the table has it."""
+    """Name of an arm as a cell has it once the table was written as text."""
     if isinstance(given, bool | np.bool_):
         return str(given).lower()
     return f"{given:.0f}" if isinstance(given, float) and given.is_integer() else str(given)

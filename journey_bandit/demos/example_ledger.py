@@ -67,8 +67,9 @@ def write(file: str | Path, decisions: int = 6_000, seed: int = 7) -> Path:
         if store.last().decision:
             _check_same(path, made, [row.decision for row in store.decisions("cart")])
         else:
-            store.record(made, [], 0, store.specs())
-            store.settle(_settlements(made, ordered))
+            with store.atomic():  # a file that was written by half would pass as whole
+                store.record(made, [], 0, store.specs())
+                store.settle(_settlements(made, ordered))
     finally:
         store.close()
     return path

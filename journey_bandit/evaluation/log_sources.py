@@ -77,8 +77,7 @@ def of_file(
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
     manifest = part_files.named(path) if path.is_dir() else None
     arms = file.arms or (priced.stage.arms if priced else ())
-    named = policy_names.targets(wanted.policies or ("log",), arms)
-    others = policy_names.targets(wanted.against, arms)
+    named, others = policy_names.targets(wanted.policies or ("log",), wanted.against, arms)
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
     prices, currency = _file_prices(file, measure, priced)
     worth = None if measure == "reward" else prices
@@ -160,8 +159,7 @@ def of_ledger(
 
 
 def _of_stage(log: LedgerLog, url: str, wanted: RequestedPolicies, *, net: bool, elsewhere: bool) -> EvaluationLog:
-    named = policy_names.targets(wanted.policies or ("logged",), log.arms)
-    others = policy_names.targets(wanted.against, log.arms)
+    named, others = policy_names.targets(wanted.policies or ("logged",), wanted.against, log.arms)
     snapshots = [snapshot for _, snapshot in (*named, *others) if snapshot is not None]
     for snapshot in snapshots:
         log.check(snapshot)

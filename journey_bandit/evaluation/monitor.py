@@ -154,7 +154,7 @@ def _show(found: LiftReport, arms: tuple[str, ...], unit: str) -> None:
     counts = found.over_none.n + found.over_none.holdout
     presentation.print_table(f"{counts:,} decisions whose rewards are final", "", lines, unit)
     if len(over) == len(lines) - 1:
-        held = f"by the {found.over_none.holdout:,} held-out decisions alone"
+        held = f"by the {found.held:,} held-out decisions alone"
         console.out.print(f"both differences ask the same; the second answers {held}, so it varies more")
     for note in notes(found):
         console.out.print(f"note: {note}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bandit.catalogue.model import NONE
 from bandit.errors import InvalidRequest, Problem
-from bandit.snapshot import Snapshot, from_zip, unpack
+from bandit.snapshot import Snapshot, from_zip, pack, unpack
 from experiments.ope.evaluation_policies import (
     EvaluationPolicy,
     FixedArm,
@@ -18,19 +18,47 @@ FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snaps
 _RESERVED = {NONE: "no nudge", "logged": "the policy that made the log"}
 
 
+NamedPolicy = tuple[EvaluationPolicy, Snapshot | None]
+"""An evaluation policy, with its snapshot if it is one."""
+
+
 def targets(
-    names: Sequence[str | EvaluationPolicy], arms: Sequence[str]
-) -> list[tuple[EvaluationPolicy, Snapshot | None]]:
-    """`target` of each name. Raises InvalidRequest as that, and for two policies of one name: figures are known by
-    it.
+    policies: Sequence[str | EvaluationPolicy], against: Sequence[str | EvaluationPolicy], arms: Sequence[str]
+) -> tuple[list[NamedPolicy], list[NamedPolicy]]:
+    """`target` of each name of `policies` and of `against`. Different snapshots of one stage and version, such as two
+    candidates of one ledger, have the names of their files added. Raises InvalidRequest as `target`, for two `policies`
+    or two `against` of one name, and for different policies of one name: figures are known by it.
     """
-    found = [target(name, arms) for name in names]
+    given = [*policies, *against]
+    found = _told_apart(given, [target(name, arms) for name in given])
     named = [policy.name for policy, _ in found]
-    twice = [name for i, name in enumerate(named) if name in named[:i]]
-    if twice:
-        fix = "name each once, and give policies of your own other names"
-        raise InvalidRequest(Problem("policy", f"two policies are called {twice[0]!r}", fix))
-    return found
+    split = len(policies)
+    for i, name in enumerate(named):
+        before = [j for j in range(i) if named[j] == name]
+        if any((j < split) == (i < split) or not _same(given[j], given[i]) for j in before):
+            fix = "name each once, and give policies of your own other names"
+            raise InvalidRequest(Problem("policy", f"two policies are called {name!r}", fix))
+    return found[:split], found[split:]
+
+
+def _told_apart(given: Sequence[str | EvaluationPolicy], found: list[NamedPolicy]) -> list[NamedPolicy]:
+    """The policies, where a name is of different snapshots with the names of their files."""
+    contents: dict[str, list[dict[str, bytes]]] = {}
+    for policy, snapshot in found:
+        if snapshot is not None:
+            contents.setdefault(policy.name, []).append(pack(snapshot))
+    shared = {name for name, packed in contents.items() if any(one != packed[0] for one in packed)}
+    return [
+        (policy._replace(name=f"{policy.name} ({name})"), snapshot)
+        if snapshot is not None and policy.name in shared
+        else (policy, snapshot)
+        for name, (policy, snapshot) in zip(given, found, strict=True)
+    ]
+
+
+def _same(one: str | EvaluationPolicy, other: str | EvaluationPolicy) -> bool:
+    """Whether two of the same name are the same policy: texts are, policies of one's own if they are one object."""
+    return one is other or (isinstance(one, str) and isinstance(other, str))
 
 
 def target(name: str | EvaluationPolicy, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:

@@ -19,6 +19,7 @@ from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
 from bandit import features
 from bandit.arrays import Array, Ints
+from bandit.catalogue.limits import BadEvent
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
@@ -65,7 +66,7 @@ class LedgerLog(NamedTuple):
     made_before: int = 0  # and before this one; 0: all
     release: int | None = None  # only decisions of this release, 0 for those of none; None: all
     first: int = 0  # only so many decisions outside the control group; 0: all
-    refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
+    bad: BadEvent | None = None  # the reward is 1 if such an outcome followed, else 0; nothing is known beforehand
 
     def source(self) -> Source:
         """Source of logged rounds: a function that reads the ledger anew at each call and yields chunks of at most
@@ -263,7 +264,7 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
         pscore=propensities[np.arange(n), action],
         x=x,
         propensities=propensities,
-        q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
+        q_hat=np.zeros((n, k)) if log.bad else spec.min + (spec.max - spec.min) * mean,
         eligible=may,
         user=keys_of(log.store, [f.decision.user for f in found]),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
@@ -297,9 +298,9 @@ def keys_of(store: Store, users: Sequence[bytes]) -> Ints:
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    if not log.refunds:
+    if log.bad is None:
         return found.settlement.reward
-    return float(any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes)))
+    return float(any(o.kind == log.bad and not o.voids for o in standing(found.outcomes)))
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:

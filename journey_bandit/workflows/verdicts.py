@@ -2,14 +2,15 @@
 
 The rule is asked in money net of costs, whatever unit the evaluation has: over no nudge and over the champion, by
 confidence sequences where there are some: then it may be applied at any time. Guardrails that a ledger can measure:
-`cost`, what nudges cost in currency, and `refunds`, the share of decisions with a retraction.
+`cost`, what nudges cost in currency; `refunds` and `opt_outs`, the share of decisions with a retraction or an opt-out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from bandit.catalogue.limits import BadEvent
 from bandit.catalogue.net_value import ArmWorth
 from experiments.data.rounds import RewardRange, Source
 from experiments.inference.diagnostics import Refusal
@@ -23,6 +24,7 @@ from experiments.promotion.verdict import NO_NUDGE, PromotionEvidence, Promotion
 from journey_bandit.workflows.ledger_log import LedgerLog
 
 NONE = "none"
+_BAD: Mapping[str, BadEvent] = {"refunds": "retraction", "opt_outs": "opt_out"}
 
 
 class PolicyVerdict(NamedTuple):
@@ -143,8 +145,8 @@ def _increases(
     shared = bonferroni_level(level, len(log.spec.promotion.guardrails))
     if guardrail == "cost":
         asked = ask._replace(worth=log.worth.spending(log.spec.reward.value))
-    elif guardrail == "refunds":
-        source = log._replace(refunds=True).source()
+    elif guardrail in _BAD:
+        source = log._replace(bad=_BAD[guardrail]).source()
         asked = ask._replace(worth=None, rewards=RewardRange(0.0, 1.0))
     else:
         return {}

@@ -19,7 +19,7 @@ from bandit.errors import InvalidRequest, NotFound
 from bandit.records import Settlement
 from experiments.inference.diagnostics import Refusal
 from experiments.inference.wording import bounds, number
-from experiments.ope.evaluation_policies import EvaluationPolicy, UniformChoice
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, UniformChoice
 from journey_bandit import analysis
 from journey_bandit.demos import example_ledger
 from journey_bandit.evaluation.policy_table import print_policies
@@ -266,6 +266,21 @@ def test_the_example_ledger_may_be_written_twice_and_never_over_another(tmp_path
             example_ledger.write(file, **other)
 
 
+def test_an_example_ledger_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "shop.db"
+    with monkeypatch.context() as broken:
+        broken.setattr(example_ledger, "_settlements", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            example_ledger.write(file, 300)
+    found = analysis.evaluate_ledger(example_ledger.write(file, 300), "cart", ["uniform"])
+    whole = analysis.evaluate_ledger(example_ledger.write(tmp_path / "whole.db", 300), "cart", ["uniform"])
+    assert found["uniform"].n == whole["uniform"].n > 200
+    assert found["uniform"].estimates == whole["uniform"].estimates
+
+
 def test_the_command_does_not_print_it_either(tmp_path: Path) -> None:
     parquet.write_table(priced(), tmp_path / "log.parquet")
     words = ("--policy", "fixed:reminder", "--against", "none", "--app", "travel", "--stage", "cart")
@@ -295,6 +310,7 @@ def test_no_nudge_is_not_the_first_of_the_arms_that_a_log_happens_to_name() -> N
         ([EvaluationPolicy("logged", UniformChoice())], [], "policy: the name 'logged' is reserved"),
         (["uniform", EvaluationPolicy("uniform", UniformChoice())], [], "policy: two policies are called 'uniform'"),
         (["uniform"], ["fixed:1", "fixed:1"], "policy: two policies are called 'fixed:1'"),
+        (["uniform"], [EvaluationPolicy("uniform", FixedArm(1))], "policy: two policies are called 'uniform'"),
     ],
 )  # fmt: skip
 def test_a_name_means_one_policy(policies: Any, against: Any, said: str) -> None:
@@ -504,6 +520,16 @@ def test_arms_may_be_numbers_and_booleans(kind: type) -> None:
     ]
     swapped = analysis.evaluate_table(frame, arm="variant", outcomes=["spent"], control=kind(1))
     assert swapped.result.control == ("true" if kind is bool else "1")
+
+
+def test_arms_of_a_file_are_the_texts_of_its_cells(tmp_path: Path) -> None:
+    frame, file = people().to_pandas(), tmp_path / "people.csv"
+    frame["variant"] = frame.variant == "b"
+    frame.to_csv(file, index=False)
+    told: dict[str, Any] = {"arm": "variant", "outcomes": ["bought"]}
+    assert analysis.evaluate_table(file, control="False", **told).result.control == "False"
+    with pytest.raises(InvalidRequest, match=r"no arm is called 'false' → did you mean `False`\? known: False, True"):
+        analysis.evaluate_table(file, control=False, **told)
 
 
 def test_columns_that_no_text_can_hold_matter_only_where_they_are_named() -> None:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from api.stores.memory.store import MemoryStore
 from bandit.belief import empty
+from bandit.catalogue.limits import BadEvent
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
@@ -421,6 +422,24 @@ def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
         assert pack(found) == pack(snapshot)
 
 
+def test_two_candidates_of_one_version_are_told_apart_by_their_files(run: Run, tmp_path: Path) -> None:
+    one = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.belief_rows(STAGE.arms)), D))
+    other = Snapshot("travel", "cart", msgspec.structs.replace(STAGE, floor=0.2), 0, one.belief)
+    names = [str(tmp_path / name) for name in ("a.zip", "b.zip", "again.zip")]
+    for name, snapshot in zip(names, (one, other, one), strict=True):
+        Path(name).write_bytes(to_zip(snapshot))
+    a, b, again = names
+    named, others = policy_names.targets([a, b], ["none", a], STAGE.arms)
+    title = "travel/cart version 0"
+    assert [policy.name for policy, _ in named] == [f"{title} ({a})", f"{title} ({b})"]
+    assert [policy.name for policy, _ in others] == ["none", f"{title} ({a})"]
+    assert [policy.name for policy, _ in policy_names.targets([a], [again], STAGE.arms)[1]] == [title]
+    against = policy_names.targets([a], [b], STAGE.arms)
+    assert [[policy.name for policy, _ in found] for found in against] == [[f"{title} ({a})"], [f"{title} ({b})"]]
+    with pytest.raises(InvalidRequest, match="two policies are called 'travel/cart version 0'"):
+        policy_names.targets([a, again], [], STAGE.arms)
+
+
 def test_of_a_file_a_snapshot_counts_only_decisions_of_its_version_and_later(run: Run, tmp_path: Path) -> None:
     snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.belief_rows(STAGE.arms)), D))
     (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
@@ -506,18 +525,37 @@ def test_the_verdict_weighs_lift_and_guardrails() -> None:
     judged = verdicts.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=rule)), ask, found, 0.95)
     assert [j.champion for j in judged] == ["logged", "logged"]
     assert judged[1].verdict.decision == "reject"
-    unmeasured = msgspec.structs.replace(rule, guardrails={"opt_outs": 0.0})
+    unmeasured = msgspec.structs.replace(rule, guardrails={"complaints": 0.0})
     held = verdicts.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=unmeasured)), ask, found, 0.95)
     assert held[0].verdict.decision == "hold"
-    assert "opt_outs was not measured" in held[0].verdict.reasons[0]
+    assert "complaints was not measured" in held[0].verdict.reasons[0]
 
 
-def test_retractions_are_counted_as_refunds() -> None:
-    log = ledger(decided(1, "none"), decided(2, "none"))
-    taken = Outcome(decision=uuid.UUID(int=2), id="r", kind="retraction", value=None, occurred=2000, received=2000)
-    log.store.record([], [taken], 2000, log.store.specs())
-    log.store.settle([settled(1, "none", 1.0), settled(2, "none")])
-    assert read(log._replace(refunds=True)).reward.tolist() == [0.0, 1.0]
+def test_bad_outcomes_are_counted_by_their_kind() -> None:
+    log = ledger(decided(1, "none"), decided(2, "none"), decided(3, "none"))
+    kinds: dict[int, BadEvent] = {2: "retraction", 3: "opt_out"}
+    for n, kind in kinds.items():
+        report = Outcome(decision=uuid.UUID(int=n), id="r", kind=kind, value=None, occurred=2000, received=2000)
+        log.store.record([], [report], 2000, log.store.specs())
+    log.store.settle([settled(1, "none", 1.0), settled(2, "none"), settled(3, "none")])
+    assert read(log._replace(bad="retraction")).reward.tolist() == [0.0, 1.0, 0.0]
+    assert read(log._replace(bad="opt_out")).reward.tolist() == [0.0, 0.0, 1.0]
+
+
+def test_the_guardrail_of_opt_outs_is_measured() -> None:
+    """A tenth of those who get a reminder opt out, and nobody else: always a reminder has 0.1 more than no nudge, and
+    less than 0.25 more (error below 1e-6).
+    """
+    log = many(3000, holdout=0.0)
+    shown = [f.decision.id for f in log.records() if f.decision.arm == "reminder"]
+    gone = [
+        Outcome(decision=one, id="o", kind="opt_out", value=None, occurred=2000, received=2000) for one in shown[::10]
+    ]
+    log.store.record([], gone, 2000, log.store.specs())
+    ask = EvaluationConfig((EvaluationPolicy("fixed:reminder", FixedArm(1)),), (EvaluationPolicy("none", FixedArm(0)),))
+    (rise,) = verdicts._increases(log, ask, "opt_outs", 0.999999, log.source()).values()
+    assert 0.0 < rise.low < 0.1 < rise.high < 0.25
+    assert verdicts._increases(log, ask, "refunds", 0.95, log.source())["fixed:reminder"].value == 0.0
 
 
 def test_what_wins_conversions_and_loses_money_is_refused_in_words_whatever_is_measured() -> None:

@@ -119,6 +119,52 @@ def test_decisions_of_before_there_was_a_holdout_are_not_compared_with_it() -> N
     assert first.uncounted == 0
 
 
+def test_both_answers_end_at_the_first_open_decision_though_it_is_of_before_the_holdout() -> None:
+    """The holdout gets its share at 1000, is without it for some decisions, one of which is open, and has it again."""
+    log = rounds(p_none=0.0)
+    assert log.holdout is not None
+    certain = np.arange(N) < 1000
+    certain[3000:3200] = True
+    share, reward = np.where(certain, 0.0, 0.1), log.reward.copy()
+    first_open = 3100 + int(np.argmin(log.holdout[3100:]))
+    reward[first_open] = np.nan
+    kept = ~(certain & log.holdout)
+    mixed = log._replace(holdout_share=share, reward=reward).only(kept)
+    ended = (np.arange(N) < first_open) & kept
+    for size in (N, 700):  # in one chunk and in several
+        found = monitor(chunked(mixed, size), RewardRange(0.0, 1.0), WORTH)
+        assert found.over_none.n + found.over_none.holdout == ended.sum()
+        assert found.lift.n == (ended & ~certain).sum() == 2000
+        assert found.held == (ended & log.holdout).sum()
+        assert f"by the {found.held:,} decisions of the holdout alone" in found.basis
+        note = f"live less holdout leaves out {(ended & certain).sum():,} decisions that were made while"
+        assert [one for one in found.lift.notes if note in one]
+
+
+def test_the_holdout_that_was_compared_with_is_counted_without_those_who_were_certain_to_be_in_it() -> None:
+    log = rounds(p_none=0.0)
+    assert log.holdout is not None
+    first = np.arange(N) < 500
+    found = watched(log._replace(holdout_share=np.where(first, 1.0, 0.1)).only(~first | log.holdout))
+    assert found.over_none.holdout == log.holdout.sum()
+    assert found.held == log.holdout[500:].sum()
+    assert f"by the {found.held:,} decisions of the holdout alone" in found.basis
+
+
+def test_a_holdout_that_is_switched_on_while_a_decision_is_open_is_compared_with_nothing_yet() -> None:
+    log = rounds()
+    assert log.holdout is not None
+    early, reward = np.arange(N) < N // 2, log.reward.copy()
+    first_open = 1000 + int(np.argmin(log.holdout[1000:]))
+    reward[first_open] = np.nan
+    kept = ~(early & log.holdout)
+    found = watched(log._replace(holdout_share=np.where(early, 0.0, 0.1), reward=reward).only(kept))
+    assert found.over_none.n == kept[:first_open].sum()
+    assert [refusal.reason for refusal in found.lift.refused] == ["deterministic"]
+    assert "holdout" not in found.lift.contrasts
+    assert not [note for note in command.notes(found) if "leaves out" in note]
+
+
 @pytest.mark.parametrize(
     ("open_from", "said"),
     [
