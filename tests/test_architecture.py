@@ -76,6 +76,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
         "api.learning",
         "api.decisions",
         "api.people",
+        "api.operations",
     },
     "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
     | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations", "api.console"}
