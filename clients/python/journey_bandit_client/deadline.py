@@ -1,9 +1,12 @@
 """Deadlines of blocking calls: a call runs in a thread of its own, and its caller stops waiting in time."""
 
 import contextvars
+import os
+import queue
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,29 +21,64 @@ class DeadlineRunner:
     """
 
     def __init__(self, most: int = MOST_RUNNING):
-        self._most, self._slots = most, threading.Semaphore(most)
+        self._most = most
+        self._slots = os.getpid(), threading.Semaphore(most)
 
     def run(self, call: Callable[[], T], seconds: float) -> T:
-        """What `call` returns or raises. Raises TimeoutError if that takes more than `seconds`, or if too many calls
-        run already.
+        """What `call` returns or raises. Raises TimeoutError if that takes more than `seconds`, if too many calls run
+        already, or if the system gives no thread. While the interpreter ends no thread can start: `call` then runs in
+        the caller's own, with the call's own timeouts only.
         """
-        if not self._slots.acquire(blocking=False):
+        if sys.is_finalizing():
+            return call()
+        slots = self._slots_of_process()
+        if not slots.acquire(blocking=False):
             raise TimeoutError(f"{self._most} earlier requests have not ended")
-        future = Future[T]()
-
-        def work() -> None:
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-                future.set_exception(error)
-            finally:
-                self._slots.release()
-
+        outcomes: queue.SimpleQueue[T | _Failure] = queue.SimpleQueue()
+        work = contextvars.copy_context().run
         try:
-            threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
-        except RuntimeError:  # no thread is to be had, as while the interpreter ends: only the call's own timeouts hold
-            work()
+            threading.Thread(target=work, args=(_work, call, slots, outcomes), daemon=True).start()
+        except RuntimeError as error:
+            slots.release()
+            raise TimeoutError(f"no thread for the request: {error}") from None
         try:
-            return future.result(min(seconds, threading.TIMEOUT_MAX))
-        except TimeoutError:
+            outcome = outcomes.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+        except queue.Empty:
             raise TimeoutError(f"no answer within {seconds:.3g} s") from None
+        if not isinstance(outcome, _Failure):
+            return outcome
+        try:
+            raise outcome.error
+        finally:
+            del outcome  # the traceback holds this frame, which must not hold the error
+
+    def _slots_of_process(self) -> threading.Semaphore:
+        """Slots for calls. A process that was forked has none of the threads that hold slots of its parent, so that it
+        gets slots of its own.
+        """
+        pid, slots = self._slots
+        if pid != os.getpid():
+            slots = threading.Semaphore(self._most)
+            self._slots = os.getpid(), slots
+        return slots
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a call raised."""
+
+    error: BaseException
+
+
+def _work(call: Callable[[], T], slots: threading.Semaphore, outcomes: "queue.SimpleQueue[T | _Failure]") -> None:
+    """Run `call` and put its outcome. An error's traceback holds this frame, which must not hold the error or the
+    queue that has it: such a cycle would keep the request in memory until the garbage collector finds it.
+    """
+    outcome: T | _Failure
+    try:
+        outcome = call()
+    except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+        outcome = _Failure(error)
+    slots.release()
+    outcomes.put(outcome)
+    del outcome, outcomes

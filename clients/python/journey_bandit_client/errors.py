@@ -45,7 +45,7 @@ class JourneyClientError(Exception):
 class ServiceUnavailableError(JourneyClientError):
     """No usable answer came before the deadline. It is not known whether the service recorded anything: the same
     request, with the same ids, may be sent again. `attempts`: how many requests were sent; `why`: what became of the
-    last one.
+    last one. If the last one was refused after one that may have been recorded, `why` tells both.
     """
 
     def __init__(self, attempts: int, why: str):
@@ -91,7 +91,7 @@ class ItemsFailedError(JourneyClientError):
     """Items of a batch failed. `results`, in the order of the items: each item's result, or its error. Those that have
     a result are recorded; sending the whole batch again, with the same ids, counts nothing twice. Where a later request
     of the batch was refused as a whole, the refusal is the error of its items and of all after them, which were not
-    sent.
+    sent; items that an earlier attempt may have recorded have a ServiceUnavailableError.
     """
 
     def __init__(self, results: Sequence[Any]):

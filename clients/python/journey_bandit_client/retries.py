@@ -23,6 +23,9 @@ T = TypeVar("T")
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which it is not known whether a request was recorded, or known that it was not."""
 
+NOT_RECORDED = frozenset({"urn:journey-bandit:problem:overloaded", "urn:journey-bandit:problem:limit-reached"})
+"""Types of the problems with which the service says that nothing was recorded."""
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -122,8 +125,9 @@ class RetryLoop:
         item, in order. `of` gives the call for the items at some places: those whose own status says so are sent again,
         without the others. Each part has `tries` requests, all have one deadline.
 
-        A request that is refused as a whole raises RequestRefusedError if nothing is known of any item yet. Later the
-        refusal is the error of its items and of those after them, which are not sent.
+        A request that is refused as a whole raises RequestRefusedError if no item has a result yet, and none may have
+        been recorded by an earlier attempt. Otherwise the refusal is the error of its items and of those after them,
+        which are not sent; items that an earlier attempt may have recorded get ServiceUnavailableError.
         """
         end = self.clock() + seconds
         results: dict[int, T | JourneyClientError] = {}
@@ -146,17 +150,27 @@ class RetryLoop:
         read: Callable[[bytes], Sequence[T | ProblemDetails]],
         results: dict[int, T | JourneyClientError],
     ) -> Steps[None]:
-        """Steps of a part; puts the result or error of each of its items into `results`. Raises RequestRefusedError,
-        with nothing in `results` of the items that still waited.
+        """Steps of a part; puts the result or error of each of its items into `results`. Raises RequestRefusedError;
+        of the items that still waited, `results` then has only those that an earlier attempt may have recorded.
         """
         waiting = dict.fromkeys(part, "the deadline had passed before the first")
+        unknown: dict[int, str] = {}  # items that an attempt may have recorded, and what became of that attempt
         attempts = 0
         while (left := end - self.clock()) > 0:
             places = list(waiting)
-            answers = yield from self._attempt(of(places), left, _counted(read, len(places)))
             attempts, asked = attempts + 1, 0.0
+            try:
+                answers = yield from self._attempt(of(places), left, _counted(read, len(places)))
+            except RequestRefusedError as error:
+                results |= {
+                    place: ServiceUnavailableError(attempts, f"{unknown[place]}; then it was refused: {error}")
+                    for place in places
+                    if place in unknown
+                }
+                raise
             if isinstance(answers, _NoResult):
                 waiting, asked = dict.fromkeys(places, answers.why), answers.retry_after
+                unknown |= {} if answers.not_recorded else waiting
             else:
                 waiting = {}
                 for place, answer in zip(places, answers, strict=True):
@@ -164,6 +178,7 @@ class RetryLoop:
                         results[place] = answer
                     elif answer.status in RETRIED:
                         waiting[place] = f"{answer.status} {answer.detail}"
+                        unknown |= {} if _not_recorded(answer) else {place: waiting[place]}
                     else:
                         results[place] = refusal(answer)
             pause = self.policy.pause(attempts - 1, asked, self.draw)
@@ -187,15 +202,19 @@ class RetryLoop:
         problem = problem_of(answer)
         if answer.status not in RETRIED:
             raise refusal(problem)
-        return _NoResult(f"{answer.status} {problem.detail}".strip(), retry_after(answer.headers))
+        why = f"{answer.status} {problem.detail}".strip()
+        return _NoResult(why, retry_after(answer.headers), _not_recorded(problem))
 
 
 @dataclass(frozen=True)
 class _NoResult:
-    """Attempt that gave no result: why, and the seconds that a Retry-After asks for."""
+    """Attempt that gave no result: why, the seconds that a Retry-After asks for, and whether it is known that nothing
+    was recorded.
+    """
 
     why: str
     retry_after: float = 0.0
+    not_recorded: bool = False
 
 
 def _counted(
@@ -210,6 +229,10 @@ def _counted(
         return answers
 
     return counted
+
+
+def _not_recorded(problem: ProblemDetails) -> bool:
+    return problem.status == 429 or problem.type in NOT_RECORDED
 
 
 def problem_of(answer: HttpAnswer) -> ProblemDetails:

@@ -27,7 +27,8 @@ export class JourneyClientError extends Error {
 
 /**
  * No usable answer came before the deadline. It is not known whether the service recorded anything: the same request,
- * with the same ids, may be sent again. `attempts`: how many requests were sent; `why`: what became of the last one.
+ * with the same ids, may be sent again. `attempts`: how many requests were sent; `why`: what became of the last one. If
+ * the last one was refused after one that may have been recorded, `why` tells both.
  */
 export class ServiceUnavailableError extends JourneyClientError {
   constructor(
@@ -67,7 +68,8 @@ export class IdConflictError extends RequestRefusedError {}
 /**
  * Items of a batch failed. `results`, in the order of the items: each item's result, or its error. Those that have a
  * result are recorded; sending the whole batch again, with the same ids, counts nothing twice. Where a later request of
- * the batch was refused as a whole, the refusal is the error of its items and of all after them, which were not sent.
+ * the batch was refused as a whole, the refusal is the error of its items and of all after them, which were not sent;
+ * items that an earlier attempt may have recorded have a ServiceUnavailableError.
  */
 export class ItemsFailedError<Result> extends JourneyClientError {
   constructor(readonly results: readonly (Result | JourneyClientError)[]) {

@@ -11,6 +11,11 @@ import {
 
 /** Statuses after which it is not known whether a request was recorded, or known that it was not. */
 const RETRIED: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
+/** Types of the problems with which the service says that nothing was recorded. */
+const NOT_RECORDED: ReadonlySet<string> = new Set([
+  "urn:journey-bandit:problem:overloaded",
+  "urn:journey-bandit:problem:limit-reached",
+]);
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
 
 /**
@@ -42,7 +47,7 @@ export interface Call {
 /** An answer of a batch: a result, or the problem of the item. */
 export type Item<Result> = { readonly result: Result } | { readonly problem: ProblemDetails };
 
-type Failure = { readonly why: string; readonly asked: number };
+type Failure = { readonly why: string; readonly asked: number; readonly notRecorded: boolean };
 
 /** Sends calls to one service until they are answered. */
 export class RetryLoop {
@@ -78,8 +83,9 @@ export class RetryLoop {
    * the call for the items at some places: those whose own status says so are sent again, without the others. Each part
    * has `tries` requests, all have one deadline.
    *
-   * A request that is refused as a whole throws RequestRefusedError if nothing is known of any item yet. Later the refusal
-   * is the error of its items and of those after them, which are not sent.
+   * A request that is refused as a whole throws RequestRefusedError if no item has a result yet, and none may have been
+   * recorded by an earlier attempt. Otherwise the refusal is the error of its items and of those after them, which are not
+   * sent; items that an earlier attempt may have recorded get ServiceUnavailableError.
    */
   async items<Result>(
     of: (places: readonly number[]) => Call,
@@ -103,8 +109,8 @@ export class RetryLoop {
   }
 
   /**
-   * Puts the result or error of each item of a part into `results`. Throws RequestRefusedError, with nothing in `results`
-   * of the items that still waited.
+   * Puts the result or error of each item of a part into `results`. Throws RequestRefusedError; of the items that still
+   * waited, `results` then has only those that an earlier attempt may have recorded.
    */
   private async part<Result>(
     of: (places: readonly number[]) => Call,
@@ -114,20 +120,39 @@ export class RetryLoop {
     results: Map<number, Result | JourneyClientError>,
   ): Promise<void> {
     let waiting = new Map(part.map((place) => [place, "the deadline had passed before the first"]));
+    const unknown = new Map<number, string>(); // items that an attempt may have recorded, and what became of that attempt
     let attempts = 0;
     while (end - this.now() > 0) {
       const places = [...waiting.keys()];
-      const answer = await this.attempt(of(places), end - this.now(), (json) => counted(read(json), places.length));
       attempts += 1;
+      let answer: { readonly result: readonly Item<Result>[] } | Failure;
+      try {
+        answer = await this.attempt(of(places), end - this.now(), (json) => counted(read(json), places.length));
+      } catch (error) {
+        if (!(error instanceof RequestRefusedError)) throw error;
+        for (const place of places) {
+          const why = unknown.get(place);
+          if (why === undefined) continue;
+          results.set(place, new ServiceUnavailableError(attempts, `${why}; then it was refused: ${error.message}`));
+        }
+        throw error;
+      }
       if ("result" in answer) {
         waiting = new Map();
         answer.result.forEach((item, i) => {
           const place = places[i]!;
           if ("result" in item) results.set(place, item.result);
-          else if (RETRIED.has(item.problem.status)) waiting.set(place, `${item.problem.status} ${item.problem.detail}`);
-          else results.set(place, refusal(item.problem));
+          else if (RETRIED.has(item.problem.status)) {
+            const why = `${item.problem.status} ${item.problem.detail}`;
+            waiting.set(place, why);
+            if (!notRecorded(item.problem)) unknown.set(place, why);
+          } else results.set(place, refusal(item.problem));
         });
-      } else waiting = new Map(places.map((place) => [place, answer.why]));
+      } else {
+        const { why, notRecorded } = answer;
+        waiting = new Map(places.map((place) => [place, why]));
+        if (!notRecorded) for (const place of places) unknown.set(place, why);
+      }
       const pause = this.pause(attempts - 1, "result" in answer ? 0 : answer.asked);
       if (waiting.size === 0 || attempts === this.policy.tries || this.now() + pause >= end) break;
       await this.world.sleep(pause);
@@ -156,24 +181,29 @@ export class RetryLoop {
       });
       text = await response.text();
     } catch (error) {
-      return { why: said(error), asked: 0 };
+      return { why: said(error), asked: 0, notRecorded: false };
     }
     if (response.status === 200) {
       try {
         return { result: read(JSON.parse(text)) };
       } catch (error) {
-        return { why: `200 with a body that cannot be read: ${said(error)}`, asked: 0 };
+        return { why: `200 with a body that cannot be read: ${said(error)}`, asked: 0, notRecorded: false };
       }
     }
     const problem = problemOf(response.status, text);
     if (!RETRIED.has(response.status)) throw refusal(problem);
-    return { why: `${response.status} ${problem.detail}`.trim(), asked: retryAfter(response.headers) };
+    const why = `${response.status} ${problem.detail}`.trim();
+    return { why, asked: retryAfter(response.headers), notRecorded: notRecorded(problem) };
   }
 }
 
 function said(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : `${error.name}: ${error.message}`;
+}
+
+function notRecorded(problem: ProblemDetails): boolean {
+  return problem.status === 429 || NOT_RECORDED.has(problem.type);
 }
 
 function counted<Result>(answers: readonly Item<Result>[], count: number): readonly Item<Result>[] {

@@ -3,11 +3,16 @@
 import asyncio
 import contextvars
 import datetime as dt
+import gc
 import inspect
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import uuid
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +28,7 @@ from journey_bandit_client import (
     AsyncJourneyClient,
     ItemsFailedError,
     JourneyClient,
+    JourneyClientError,
     KeyRefusedError,
     NudgeRequest,
     OfferedNudge,
@@ -34,7 +40,7 @@ from journey_bandit_client import (
 from journey_bandit_client.calls import MOST_BYTES
 from journey_bandit_client.deadline import DeadlineRunner
 from tests.clients.python.conftest import DECIDED, URL, Face, Network
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import COMMAND_PATIENCE, PATIENCE, eventually
 
 Client = Callable[..., Face]
 DECISION = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -198,16 +204,117 @@ def test_requests_that_were_given_up_are_bounded_and_end() -> None:
     assert eventually(again) == "answered"
 
 
-def test_a_request_that_gets_no_thread_is_sent_by_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while the interpreter ends."""
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
-    def refused(_: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    monkeypatch.setattr(threading.Thread, "start", refused)
+def test_a_request_while_the_interpreter_ends_is_sent_by_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
     network = Network([AWAY, (200, {}, RECORDED)])
     with JourneyClient(URL, sleep=network.sleep, **network.options()) as client:
         assert client.reward(DECISION, 1).recorded
+
+
+def test_a_request_that_gets_no_thread_is_a_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system bounds the threads: sent by its caller, it would have no deadline."""
+    network = Network([(200, {}, RECORDED)])
+    with monkeypatch.context() as patch, JourneyClient(URL, sleep=network.sleep, **network.options()) as client:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(ServiceUnavailableError, match="6 attempts: no thread for the request: can't start"):
+            client.reward(DECISION, 1)
+    assert (network.sent, len(network.pauses)) == ([], 5)
+    runner = DeadlineRunner(most=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(TimeoutError, match="no thread for the request"):
+            runner.run(lambda: "", 1.0)
+    assert runner.run(lambda: "answered", PATIENCE) == "answered"
+
+
+AT_THE_END = """
+import threading
+from journey_bandit_client.deadline import DeadlineRunner
+
+class LastReport:
+    def __init__(self):
+        self.runner, self.thread = DeadlineRunner(), threading.current_thread
+    def __del__(self):
+        print("sent by", self.runner.run(lambda: self.thread().name, 60.0))
+
+last = LastReport()
+"""
+IN_A_CHILD = """
+import os, threading
+from journey_bandit_client.deadline import DeadlineRunner
+
+runner, go = DeadlineRunner(most=1), threading.Event()
+try:
+    runner.run(go.wait, 0.01)
+except TimeoutError:
+    pass
+child = os.fork()
+if not child:
+    print("sent by", runner.run(lambda: "a child", 60.0), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+try:
+    runner.run(lambda: "", 60.0)
+except TimeoutError as error:
+    print(error)
+go.set()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (AT_THE_END, ["sent by MainThread"]),
+        pytest.param(
+            IN_A_CHILD,
+            ["sent by a child", "1 earlier requests have not ended"],
+            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+        ),
+    ],
+    ids=["the end", "a fork"],
+)
+def test_requests_end_with_their_process_and_hold_no_slot_of_a_child(program: str, told: list[str]) -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=True)
+    assert done.stdout.splitlines() == told
+
+
+class _Request:
+    """What a request holds in memory."""
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_failed_request_is_let_go_without_the_garbage_collector(given_up: bool) -> None:
+    runner, go, told = DeadlineRunner(), threading.Event(), list[type[OSError]]()
+
+    def fail() -> weakref.ref[_Request]:
+        request = _Request()
+
+        def send(held: _Request = request) -> None:
+            go.wait(PATIENCE if given_up else 0)
+            raise ConnectionError(f"cut {type(held)}")
+
+        try:
+            runner.run(send, 0.01 if given_up else PATIENCE)
+        except OSError as error:
+            told.append(type(error))
+            return weakref.ref(request)
+        raise AssertionError("unreachable")
+
+    gc.disable()
+    try:
+        request = fail()
+        go.set()
+        assert eventually(lambda: request() is None)
+        assert told == [TimeoutError if given_up else ConnectionError]
+    finally:
+        gc.enable()
 
 
 def test_a_request_sees_the_context_of_its_caller() -> None:
@@ -340,8 +447,18 @@ EVENT = {"recorded": True, "duplicate": False, "known": True}
 GONE = {"type": "urn:journey-bandit:problem:unauthorized", "title": "Who asks", "status": 401, "detail": "no such key"}
 
 
+UNKNOWN = {"type": "urn:journey-bandit:problem:unavailable", "title": "Retry", "status": 503, "detail": "disk full"}
+LIMITED = {"type": "urn:journey-bandit:problem:limit-reached", "title": "Busy", "status": 503, "detail": "wait"}
+
+
 def taken(sent: Any) -> Any:
     return {"events": [{"status": 200, "event": EVENT} for _ in sent["events"]]}
+
+
+def first_of_each(sent: Any) -> Any:
+    """The first item was surely not recorded, the second maybe; the others were."""
+    statuses = [{"status": 503, "problem": BUSY}, {"status": 503, "problem": UNKNOWN}]
+    return {"events": statuses + taken(sent)["events"][2:]}
 
 
 def many(count: int, **properties: Any) -> list[UserEvent]:
@@ -385,6 +502,52 @@ def test_a_part_that_may_have_been_recorded_is_told_beside_a_later_refusal(clien
     with pytest.raises(ItemsFailedError) as caught:
         client(network, retries=RetryPolicy(tries=1)).events(many(1001))
     assert [type(one) for one in caught.value.results[999:]] == [ServiceUnavailableError, KeyRefusedError]
+
+
+def test_items_whose_answer_was_lost_before_a_refusal_may_have_been_recorded(client: Client) -> None:
+    network = Network([(200, {}, taken), AWAY, (401, {}, GONE)])
+    with pytest.raises(ItemsFailedError, match="1500 of 2500 items failed; the first, item 1000: no answer") as caught:
+        client(network).events(many(2500))
+    lost, never_sent = caught.value.results[1000:2000], caught.value.results[2000:]
+    words = "ConnectError: refused; then it was refused: 401 Who asks: no such key"
+    assert {(type(one), one.attempts, one.why) for one in lost} == {(ServiceUnavailableError, 2, words)}
+    assert {type(one) for one in never_sent} == {KeyRefusedError}
+    assert [len(body["events"]) for body in network.bodies()] == [1000, 1000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("first", "kinds"),
+    [
+        (AWAY, [ServiceUnavailableError] * 1000 + [KeyRefusedError]),
+        ((504, {}, b""), [ServiceUnavailableError] * 1000 + [KeyRefusedError]),
+        ((503, {}, UNKNOWN), [ServiceUnavailableError] * 1000 + [KeyRefusedError]),
+        ((200, {}, first_of_each), [KeyRefusedError, ServiceUnavailableError, KeyRefusedError]),
+    ],
+    ids=["no answer", "504", "503", "items"],
+)
+def test_a_refusal_is_the_error_of_items_that_were_surely_not_recorded(client: Client, first: Any, kinds: Any) -> None:
+    network = Network([first, (401, {}, GONE)])
+    with pytest.raises(ItemsFailedError) as caught:
+        client(network).events(many(1001))
+    failed = [type(one) for one in caught.value.results if isinstance(one, JourneyClientError)]
+    assert failed == kinds
+
+
+def test_a_call_that_may_have_been_recorded_is_not_known_to_be_refused(client: Client) -> None:
+    words = "after 2 attempts: ConnectError: refused; then it was refused: 401 Who asks: no such key"
+    with pytest.raises(ServiceUnavailableError, match=words):
+        client(Network([AWAY, (401, {}, GONE)])).reward(DECISION, 1)
+    got = client(Network([AWAY, (401, {}, GONE)])).decide("u-1")
+    assert got.degraded
+    assert words in got.why
+
+
+@pytest.mark.parametrize("first", [(429, {}, b""), (503, {}, BUSY), (503, {}, LIMITED)], ids=["429", "busy", "limit"])
+def test_a_refusal_after_an_answer_that_nothing_was_recorded_is_raised(client: Client, first: Any) -> None:
+    with pytest.raises(KeyRefusedError, match="no such key"):
+        client(Network([first, (401, {}, GONE)])).reward(DECISION, 1)
+    with pytest.raises(KeyRefusedError, match="no such key"):
+        client(Network([first, (401, {}, GONE)])).events(many(2))
 
 
 def test_a_first_request_that_is_refused_is_the_error_of_the_batch(client: Client) -> None:

@@ -201,6 +201,38 @@ test("a part that may have been recorded is told beside a later refusal; a first
   assert.equal(net.seen.sent.length, 1);
 });
 
+test("items whose answer was lost before a refusal may have been recorded", async () => {
+  const words = "TypeError: fetch failed; then it was refused: 401 Who asks: no such key";
+  const net = network([[200, {}, taken], AWAY, [401, {}, GONE]]);
+  await assert.rejects(made(net).events(many(2500)), (error) => {
+    assert.match(error.message, /^1500 of 2500 items failed; the first, item 1000: no answer/);
+    for (const one of error.results.slice(1000, 2000)) assert.deepEqual([one.name, one.attempts, one.why], ["ServiceUnavailableError", 2, words]);
+    assert.ok(error.results.slice(2000).every((one) => one instanceof KeyRefusedError));
+    return true;
+  });
+  assert.deepEqual(net.bodies().map((body) => body.events.length), [1000, 1000, 1000]);
+  await assert.rejects(made(network([AWAY, [401, {}, GONE]])).reward(ID, 1), { name: "ServiceUnavailableError", why: words });
+  const got = await made(network([AWAY, [401, {}, GONE]])).decide({ user_id: "u-1" });
+  assert.deepEqual([got.degraded, got.why.endsWith(words)], [true, true]);
+});
+
+test("a refusal is the error of items that were surely not recorded", async () => {
+  const unknown = { ...BUSY, type: "urn:journey-bandit:problem:unavailable" };
+  const mixed = (sent) => ({ events: [{ status: 503, problem: BUSY }, { status: 503, problem: unknown }, ...taken(sent).events.slice(2)] });
+  const [lost, refused] = ["ServiceUnavailableError", "KeyRefusedError"];
+  for (const [first, expected] of [[AWAY, [lost, lost, lost, refused]], [[504, {}, ""], [lost, lost, lost, refused]],
+    [[503, {}, unknown], [lost, lost, lost, refused]], [[200, {}, mixed], [refused, lost, undefined, refused]]]) {
+    await assert.rejects(made(network([first, [401, {}, GONE]])).events(many(1001)), (error) => {
+      assert.deepEqual([...error.results.slice(0, 3), error.results[1000]].map((one) => one.name), expected);
+      return true;
+    });
+  }
+  for (const first of [[429, {}, ""], [503, {}, BUSY], [503, {}, { ...BUSY, type: "urn:journey-bandit:problem:limit-reached" }]]) {
+    await assert.rejects(made(network([first, [401, {}, GONE]])).reward(ID, 1), { name: refused });
+    await assert.rejects(made(network([first, [401, {}, GONE]])).events(many(2)), { name: refused });
+  }
+});
+
 test("tries bound the requests of a batch, whatever becomes of them", async () => {
   const busy = ({ events }) => ({ events: events.map(() => ({ status: 503, problem: BUSY })) });
   const net = network([AWAY, [200, {}, busy], [429, { "Retry-After": "1" }, ""], [200, {}, busy]]);
