@@ -291,7 +291,7 @@ class _Request:
 
 @pytest.mark.parametrize("given_up", [False, True])
 def test_a_failed_request_is_let_go_without_the_garbage_collector(given_up: bool) -> None:
-    runner, go = DeadlineRunner(), threading.Event()
+    runner, go, told = DeadlineRunner(), threading.Event(), list[type[OSError]]()
 
     def fail() -> weakref.ref[_Request]:
         request = _Request()
@@ -302,7 +302,8 @@ def test_a_failed_request_is_let_go_without_the_garbage_collector(given_up: bool
 
         try:
             runner.run(send, 0.01 if given_up else PATIENCE)
-        except TimeoutError if given_up else ConnectionError:
+        except OSError as error:
+            told.append(type(error))
             return weakref.ref(request)
         raise AssertionError("unreachable")
 
@@ -311,6 +312,7 @@ def test_a_failed_request_is_let_go_without_the_garbage_collector(given_up: bool
         request = fail()
         go.set()
         assert eventually(lambda: request() is None)
+        assert told == [TimeoutError if given_up else ConnectionError]
     finally:
         gc.enable()
 
