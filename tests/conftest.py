@@ -4,10 +4,12 @@ which the tests run: two processes share them by files (`make test`).
 
 import gc
 import itertools
+import logging
 import os
 import random
 import secrets
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +79,16 @@ def _same_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4))
     monkeypatch.setattr(uuid_utils.compat, "uuid7", ordered)
     monkeypatch.setattr(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex())
+
+
+@pytest.fixture(autouse=True)
+def _same_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logging as it was before a test: a command that ran in this process has configured it for good."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    logging.captureWarnings(capture=False)
+    logging.root.setLevel(level)
+    for handler in logging.root.handlers[:]:
+        if handler not in handlers:
+            logging.root.removeHandler(handler)

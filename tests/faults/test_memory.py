@@ -24,7 +24,7 @@ from tests.faults import steady_load
 from tests.faults.resources import BOUNDS
 from tests.faults.steady_load import CATALOGUE, USERS, Acknowledged, SteadyClient
 
-FULL, MORE = 450, 300  # rounds: a history is full after a hundred decisions for each of three arms
+FULL, MORE = 450, 1200  # rounds: a history is full after a hundred decisions for each of three arms
 SCALE = 1e-4  # of windows: an hour in 0.36 s
 LEARNS = 'policy = { name = "linear" }'
 

@@ -179,23 +179,16 @@ def test_the_access_log_has_routes_not_paths_and_is_off_unless_asked_for(
 
 
 def test_lines_before_the_form_is_known_are_logged_in_it(capsys: pytest.CaptureFixture[str]) -> None:
-    before = logging.root.handlers[:], logging.root.level, threading.excepthook
-    logging.root.handlers.clear()
-    try:
-        with logs.held():
-            logging.getLogger("journey_bandit.settings").warning("early")
-            logs.configure("json", "warning")
-        logging.getLogger("journey_bandit.settings").info("below the level")
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn("old", DeprecationWarning, stacklevel=1)
-        thread = threading.Thread(target=lambda: 1 / 0, name="worker")
-        thread.start()
-        thread.join()
-    finally:
-        logging.captureWarnings(capture=False)
-        logging.root.handlers[:], threading.excepthook = before[0], before[2]
-        logging.root.setLevel(before[1])
+    with logs.held():
+        logging.getLogger("journey_bandit.settings").warning("early")
+        logs.configure("json", "warning")
+    logging.getLogger("journey_bandit.settings").info("below the level")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    thread = threading.Thread(target=lambda: 1 / 0, name="worker")
+    thread.start()
+    thread.join()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(one["logger"], one["level"]) for one in lines] == [
         ("journey_bandit.settings", "warning"),
