@@ -30,6 +30,10 @@ REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 1.0
 """Refusals of one holder, a second and at once, that are answered at once; beyond, each is answered after about a
 second, so that who goes on asking over connections that wait for answers asks less, and refusing costs less.
 """
+PACE, LONGEST = 200.0, 8.0
+"""Such later answers of the service in all, a second: where there are more, each waits for its place, for so many
+seconds at most, which is less than a service waits for open requests at its end.
+"""
 
 LONG, LONG_WAITING, LONG_PATIENCE = 2, 32, 2.0
 """Requests whose work takes long (rankings of many actions) that run at once, as many as have threads; that wait for
@@ -169,7 +173,7 @@ class RequestLimits:
         self._addresses: OrderedDict[str, RequestHolder] = OrderedDict()
         self._failures = TokenBuckets()
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._phase = 0.0
+        self._phase, self._place = 0.0, 0.0
 
     def arrive(self, presented: str, address: str) -> Visit:
         """Visit of a request that presents a key ("": none) from an address. Raises LimitReached (429) if its key, or
@@ -233,13 +237,17 @@ class RequestLimits:
         )
 
     def _delay(self, holder: RequestHolder) -> float:
-        """Seconds after which a refusal is answered: spread evenly, so that those refused together do not come again
-        together.
+        """Seconds after which a refusal of a holder is answered."""
+        return self._later() if holder.refusals.take(1.0, self._clock()) else 0.0
+
+    def _later(self) -> float:
+        """Seconds after which a refusal is answered that is not answered at once: spread evenly, so that those refused
+        together do not come again together, and the longer the more wait for one.
         """
-        if not holder.refusals.take(1.0, self._clock()):
-            return 0.0
+        now = self._clock()
         self._phase = (self._phase + _GOLDEN) % 1.0
-        return DELAY * (0.5 + self._phase)
+        self._place = min(max(self._place, now) + 1.0 / PACE, now + LONGEST)
+        return max(DELAY * (0.5 + self._phase), self._place - now)
 
     def _count(self, holder: RequestHolder, limit: str) -> None:
         counter = self._counters.get((holder.label, limit))
@@ -253,7 +261,7 @@ class RequestLimits:
         wait = self._failures.take(address, FAILURES, FAILURES_AT_ONCE, self._clock()).wait
         if wait:
             detail = f"an address may present {60 * FAILURES:g} keys that are none a minute (key_failures)"
-            raise LimitReached(429, detail, "send a key of this service", wait, delay=DELAY)
+            raise LimitReached(429, detail, "send a key of this service", wait, delay=self._later())
         log.warning("%s presented a key that is none, or not any more", address)
 
     def _of_key(self, known: KnownKey) -> RequestHolder:

@@ -8,7 +8,17 @@ import pytest
 from api.metrics import Metrics
 from api.traffic.fair_turns import FairTurns
 from api.traffic.refusals import LimitReached
-from api.traffic.request_limits import DELAY, LONG, LONG_PATIENCE, LONG_WAITING, RequestLimits, RequestQuota, Visit
+from api.traffic.request_limits import (
+    DELAY,
+    LONG,
+    LONG_PATIENCE,
+    LONG_WAITING,
+    LONGEST,
+    PACE,
+    RequestLimits,
+    RequestQuota,
+    Visit,
+)
 
 GOOD = "secret"
 
@@ -114,7 +124,7 @@ def test_keys_that_are_none_are_logged_without_their_text_and_limited_by_address
         limited.arrive("a.guess").leave()
     error = limited.refused("a.guess")
     assert "an address may present 30 keys that are none a minute (key_failures)" in error.detail
-    assert error.delay == DELAY
+    assert DELAY / 2 <= error.delay <= 1.5 * DELAY
     limited.arrive("a.secret").leave()  # who has a key is let in from there
     limited.arrive("a.guess", "192.0.2.2").leave()
     limited.now += 2.0
@@ -134,6 +144,28 @@ def test_who_goes_on_asking_is_answered_later(limited: Limited) -> None:
     assert 1.4 * DELAY < max(delays) <= 1.5 * DELAY
     for _ in range(4):
         limited.arrive("b.secret").leave()
+
+
+def test_the_more_wait_for_a_refusal_the_later_it_is_answered(limited: Limited) -> None:
+    for _ in range(4):
+        limited.arrive().leave()
+    for _ in range(50):
+        limited.refused()
+    delays = [limited.refused().delay for _ in range(4000)]
+    places = [number / PACE for number in range(1, 4001)]
+    assert delays[400:1600] == pytest.approx(places[400:1600])  # once they wait for more than a second and a half
+    assert max(delays) == pytest.approx(LONGEST)
+    for _ in range(128):
+        limited.arrive("b.secret")
+    assert limited.refused("b.secret").delay == 0.0  # nobody else waits for them
+    limited.now += LONGEST - 2.0  # the last of them has 2 s to wait
+    for _ in range(4):
+        limited.arrive().leave()
+    delays = [limited.refused().delay for _ in range(51)]
+    assert delays[:50] == [0.0] * 50
+    assert delays[50] == pytest.approx(2.0 + 1.0 / PACE)
+    limited.now += 2.0
+    assert limited.limits._later() <= 1.5 * DELAY
 
 
 def test_a_key_in_the_body_takes_the_place_of_the_address(limited: Limited) -> None:
