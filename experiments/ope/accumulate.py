@@ -43,6 +43,11 @@ LOGGED = "logged"
 _LEAST = 1e-60  # of a propensity: cubes of larger weights are beyond floats, and a log with either is refused
 
 
+def heaviest_of(floor: float) -> float:
+    """Largest weight that is expected on the log of a stage with this floor; without one as if it were 1 %."""
+    return 1.0 / floor if floor > 0.0 else 100.0
+
+
 class EvaluationConfig(NamedTuple):
     """What to estimate on a log: which policies, against which others, in which units, with which estimators.
 
@@ -58,7 +63,7 @@ class EvaluationConfig(NamedTuple):
     worth: ArmWorth | None = None  # values are net of costs, in currency; else they are rewards
     slope: bool = False  # also choose thresholds by SLOPE
     follow: bool = True  # confidence sequences too: the costliest part
-    heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
+    heaviest: float = heaviest_of(0.0)  # the largest weight that is expected
     force: bool = False  # estimate even what would be refused
     baseline: tuple[EvaluationPolicy, ...] = ()  # to contrast with too, after the others; never the champion
     prefix: bool = False  # the log ends where rewards are not known: what comes later is no reason to refuse

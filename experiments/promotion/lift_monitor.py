@@ -22,7 +22,7 @@ from experiments.inference.money import NetGain
 from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
 from experiments.inference.wording import against, compared, estimate
 from experiments.ope import evaluate as core
-from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.accumulate import EvaluationConfig, heaviest_of
 from experiments.ope.evaluate import Evaluation
 from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities
 
@@ -106,11 +106,14 @@ class LiftReport(NamedTuple):
         return f"{gain.sentence}." if gain else f"{against(None, 'no nudge', '')}."
 
 
-def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL) -> LiftReport:
+def monitor(
+    source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL, *, floor: float = 0.0
+) -> LiftReport:
     """The lift report of a log in which the holdout is marked. Called by `journey-bandit monitor` and by reviews; the
     source is read several times.
 
-    `rewards`: the declared range; `worth`: turns rewards into currency, net of costs; `level`: of all intervals. Raises
+    `rewards`: the declared range; `worth`: turns rewards into currency, net of costs; `level`: of all intervals;
+    `floor`: the declared one of all arms, 0 for none. Raises
     InvalidRequest if the log does not say who is in the holdout and which share was declared, or lacks q̂.
     """
     live, held = EvaluationPolicy(LIVE, FixedArm(0)), EvaluationPolicy(HOLDOUT, FixedArm(1))
@@ -119,6 +122,7 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
         (EvaluationPolicy(NONE, FixedArm(0)),),
         rewards=rewards,
         worth=worth,
+        heaviest=heaviest_of(floor),
         prefix=True,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)

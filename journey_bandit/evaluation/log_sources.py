@@ -14,6 +14,7 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
 from experiments.data import files, part_files
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.ope.accumulate import heaviest_of
 from experiments.ope.evaluation_policies import EvaluationPolicy
 from journey_bandit.evaluation import policy_names
 from journey_bandit.workflows import ledger_log
@@ -93,7 +94,7 @@ def of_file(
         unit="reward" if worth is None else f"net value, {currency},",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
-        heaviest=_heaviest(priced.stage.common_floor if priced else file.meta.floor if file.meta else 0.0),
+        heaviest=heaviest_of(priced.stage.common_floor if priced else file.meta.floor if file.meta else 0.0),
         notes=file.notes,
         manifest=manifest.digest if manifest else "",
         prices=prices if arms[:1] == (NONE,) else None,
@@ -174,18 +175,13 @@ def _of_stage(log: LedgerLog, url: str, wanted: RequestedPolicies, *, net: bool,
         unit=f"net value, {log.currency}," if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
-        heaviest=_heaviest(log.spec.common_floor),
+        heaviest=heaviest_of(log.spec.common_floor),
         ledger=log,
         emptied=ledger_log.learned_everything(log) if snapshots else None,
         notes=ledger_log.of_those_who_stay(log),
         prices=log.worth,
         currency=log.currency,
     )
-
-
-def _heaviest(floor: float) -> float:
-    """Without a floor: as if it were 1 %."""
-    return 1.0 / floor if floor > 0.0 else 100.0
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:

@@ -46,8 +46,9 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     3: the holdout cannot answer, or nudges are not shown as they were drawn.
     """
     log = ledger_log.open_log(ledger, stage)
-    net = core.monitor(log.source(), log.rewards, log.worth, level)
-    found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
+    floor = log.spec.common_floor
+    net = core.monitor(log.source(), log.rewards, log.worth, level, floor=floor)
+    found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level, floor=floor)
     crossed, lacks = log.contamination(), ledger_log.of_those_who_stay(log)
     people = log.people()
     if as_json:

@@ -252,7 +252,8 @@ class RegistrySync:
         try:
             found = ledger_log.open_log(self._ledger, stage)
             found = found._replace(release=int(str(kept["number"])) if kept and kept["version"] else 0)
-            earns = monitor(found.source(), found.rewards, found.worth).sentence(found.currency)
+            floor = found.spec.common_floor
+            earns = monitor(found.source(), found.rewards, found.worth, floor=floor).sentence(found.currency)
         except JourneyBanditError as error:
             earns = f"not known: {error}."
         answers = {

@@ -21,7 +21,7 @@ from experiments.inference.intervals import LEVEL
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.ope import evaluate as core
-from experiments.ope.accumulate import EvaluationConfig, matured
+from experiments.ope.accumulate import EvaluationConfig, heaviest_of, matured
 from experiments.ope.evaluate import Evaluation
 from experiments.ope.evaluation_policies import (
     EvaluationPolicy,
@@ -99,13 +99,11 @@ def gather(
     if champion and policy is not None:
         against.insert(0, EvaluationPolicy(champion[0], snapshot_policy(champion[1], log.arms)))
     floor = log.spec.common_floor
-    ask = EvaluationConfig(
-        (target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=1 / floor if floor else 100.0
-    )
+    ask = EvaluationConfig((target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=heaviest_of(floor))
     (reward,) = core.evaluate([lambda: iter(chunks)], ask)
     (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
     (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks), [reward])
-    monitored = monitor(lambda: iter(chunks), log.rewards, log.worth)
+    monitored = monitor(lambda: iter(chunks), log.rewards, log.worth, floor=floor)
     if monitored.silent:  # a difference from no nudge would rest on predictions alone
         net, reward, segments = net.without(NONE), reward.without(NONE), segments and ask.champion != NONE
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))

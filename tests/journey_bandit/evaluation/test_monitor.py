@@ -68,6 +68,19 @@ def test_the_first_line_is_one_figure_with_the_bounds_that_hold_at_every_look() 
     assert counted == "counted: all 4,000 decisions, their rewards are final"
 
 
+def test_a_floor_gives_the_sequence_that_an_evaluation_has() -> None:
+    """Without one both expect weights of 100 at most."""
+    found = {floor: monitor(chunked(rounds()), RewardRange(0.0, 1.0), WORTH, floor=floor) for floor in (0.0, 0.1)}
+    target = EvaluationPolicy("logged", LoggedProbabilities())
+    ask = verdicts.with_no_nudge(EvaluationConfig((target,), rewards=RewardRange(0.0, 1.0), worth=WORTH, prefix=True))
+    sequences = list[tuple[float, float] | None]()
+    for floor, heaviest in ((0.0, 100.0), (0.1, 10.0)):
+        (evaluated,) = core.evaluate([chunked(rounds())], ask._replace(heaviest=heaviest))
+        sequences.append(evaluated.contrasts["none"].sequence)
+        assert found[floor].over_none.contrasts["none"].sequence == sequences[-1]
+    assert sequences[0] != sequences[1]
+
+
 def test_the_guide_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     log, hint = rounds(), EvaluationPolicy("fixed:hint", FixedArm(1))
     targets = (EvaluationPolicy("logged", LoggedProbabilities()), hint)
