@@ -129,24 +129,36 @@ def _answers(
     least: ReportSeries,
 ) -> tuple[ReportAnswer, ...]:
     """The fifteen answers, in the order of the questions."""
-    refused = parts.reasons(found.reward.refused)
-    silent = f"The log cannot say: {refused}." if refused else "The log cannot say."
+    silent = _silent(found)
     return (
-        *_value_answers(about, found, silent),
+        *_value_answers(about, found),
         *_estimate_answers(about, found, silent),
         *_behavior_answers(about, found, regret, shares, least),
-        *_safety_answers(about, found, silent),
+        *_safety_answers(about, found),
         *_operation_answers(about),
     )
 
 
-def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
+def _silent(found: ReviewFindings) -> str:
+    """Sentence that the log cannot say, and why it was refused."""
+    refused = parts.reasons(found.reward.refused)
+    return f"The log cannot say: {refused}." if refused else "The log cannot say."
+
+
+def _unknown(found: ReviewFindings, champion: str) -> str:
+    """Sentence that there is no difference from `champion`, and why."""
+    why = parts.reasons(found.monitored.silent)
+    if champion != "none" or not why or found.reward.refused:
+        return _silent(found)
+    return f"The log cannot say what no nudge earns: {why}."
+
+
+def _value_answers(about: ReviewSubject, found: ReviewFindings) -> tuple[ReportAnswer, ...]:
     """Questions 1 to 4: what the policy is, and whether it is better than no nudge and than what is served."""
     held = found.monitored.lift.contrasts.get(HOLDOUT)
     champion = found.net.contrasts.get(about.champion)
     lift, gain = found.reward.contrasts.get("none"), parts.net_gain(about, found)
-    unknown = parts.reasons(found.monitored.silent)
-    unknown = f"The log cannot say what no nudge earns: {unknown}." if unknown and not found.reward.refused else silent
+    unknown = _unknown(found, "none")
     return (
         ReportAnswer(
             "What is this policy, and which stage?",
@@ -167,7 +179,7 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
             "Is it better than what is served today, or not distinguishable?",
             f"{capital(against(champion.over(found.net.n), about.champion, parts.per_decision(about)))}, net of costs."
             if champion
-            else f"Compared with {about.champion}. {unknown if about.champion == 'none' else silent}",
+            else f"Compared with {about.champion}. {_unknown(found, about.champion)}",
             found.diff.tables(about.currency) if found.diff else (),
             note=found.diff.sentence(about.currency) if found.diff else "There is no earlier version to compare with.",
         ),
@@ -234,13 +246,15 @@ def _behavior_answers(
     )
 
 
-def _safety_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
+def _safety_answers(about: ReviewSubject, found: ReviewFindings) -> tuple[ReportAnswer, ...]:
     """Questions 10 to 12: harm to segments, the data, and the gate."""
     worst = list(found.segments.items())
     return (
         ReportAnswer(
             "Is any segment harmed?",
-            parts.harmed(worst, about.champion, parts.per_decision(about)) if worst else silent,
+            parts.harmed(worst, about.champion, parts.per_decision(about))
+            if worst
+            else _unknown(found, about.champion),
             tuple(parts.segment_table(name, s, about) for name, s in worst),
         ),
         ReportAnswer(

@@ -135,6 +135,8 @@ def test_a_review_claims_no_gain_where_the_log_cannot_say_what_no_nudge_earns() 
     earns = "The log cannot say what no nudge earns: support: no nudge was never shown outside the holdout."
     assert found.answers[1].answer == earns
     assert found.answers[2].answer == f"Compared with none. {earns}"
+    harmed = next(one for one in found.answers if one.question == "Is any segment harmed?")
+    assert harmed.answer == earns
     assert found.conversions == ""
 
 
