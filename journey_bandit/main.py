@@ -21,6 +21,7 @@ _COMMANDS = {
     "judge": "journey_bandit.registry.judge:judge",
     "keys": "journey_bandit.service.keys:keys",
     "ledger": "journey_bandit.service.backup:ledger",
+    "mcp": "journey_bandit.assistants.mcp:mcp",
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
     "power": "journey_bandit.evaluation.power:power",
@@ -77,7 +78,8 @@ class LazyGroup(click.Group):
 
 def _unavailable(name: str, missing: str) -> click.Command:
     """Stands for a command of an extra that is not installed."""
-    fix = f"{missing} is not installed: pip install 'journey-bandit[experiments]'"
+    extra = "mcp" if name == "mcp" else "experiments"
+    fix = f"{missing} is not installed: pip install 'journey-bandit[{extra}]'"
 
     def refuse(**_: object) -> None:
         from bandit.errors import RemoteError

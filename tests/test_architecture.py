@@ -35,6 +35,8 @@ ONLY = {  # library → the one module or sub-package that may import it
     "threadpoolctl": "simulations.offline.parallel",
     "distributed": "simulations.offline.parallel",
     "dask": "simulations.offline.parallel",
+    "mcp": "journey_bandit.assistants",
+    "pydantic": "journey_bandit.assistants",
 }
 WITHIN = {  # the only module of that package
     ("simulations", "pyarrow"): "simulations.offline.parquet_log",
@@ -103,6 +105,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "journey_bandit.exports": {"journey_bandit.workflows"},
     "journey_bandit.registry": {"journey_bandit.workflows", "journey_bandit.service"},
     "journey_bandit.simulation": {"journey_bandit.workflows"},
+    "journey_bandit.assistants": {"journey_bandit.workflows", "journey_bandit.service", "journey_bandit.registry"},
     "journey_bandit.analysis": {"journey_bandit.workflows", "journey_bandit.evaluation", "journey_bandit.simulation"},
     "journey_bandit.demos": set(),
     "journey_bandit.testing": set(),

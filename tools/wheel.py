@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from api.server import free_port
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
+PAGES = "journey_bandit/assistants/documentation"
 PATIENCE = 300.0  # seconds that a command or a start may take
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
@@ -32,11 +34,10 @@ def build(folder: Path, python: str = sys.executable) -> Path:
 
 
 def wrong_files(wheel: Path) -> list[str]:
-    """What is wrong with a wheel's files: those of the packages that git knows must be in it with their types and
-    licences, and no others.
+    """What is wrong with a wheel's files: those of the packages that git knows, and pages of the documentation, must be
+    in it with their types and licences, and no others.
     """
-    listed = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
-    files = set(listed.stdout.split())
+    files = {*_known(*PACKAGES), *(f"{PAGES}{name.removeprefix('docs')}" for name in _known(*_pages()))}
     with zipfile.ZipFile(wheel) as archive:
         every = archive.namelist()
     there = {name for name in every if ".dist-info/" not in name}
@@ -48,6 +49,18 @@ def wrong_files(wheel: Path) -> list[str]:
         *(f"{package} does not say that it has types" for package in PACKAGES if f"{package}/py.typed" not in there),
         *(f"the licence {name} is missing" for name in sorted(wanted - licences)),
     ]
+
+
+def _known(*paths: str) -> list[str]:
+    """Files below these paths that git knows."""
+    listed = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def _pages() -> list[str]:
+    """Files and folders of docs/ that the wheel has, as pyproject.toml declares."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    return list(declared["targets"]["wheel"]["force-include"])
 
 
 class WheelInstall(NamedTuple):

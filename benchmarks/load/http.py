@@ -3,6 +3,7 @@ same run.
 
     python -m benchmarks.load.http [--connections 1 8 32 128] [--seconds 3] [--rounds 5] [--json FILE]
     python -m benchmarks.load.http --quick                       half a minute: does it run?
+    python -m benchmarks.load.http --traces                      what traces cost, see below
 
 Starts `journey-bandit serve` (travel, SQLite with synchronous=FULL in a temporary folder) and sends closed-loop load
 from this process over raw keep-alive connections. Windows are so short that as many decisions settle as are made:
@@ -17,15 +18,20 @@ medians over rounds, latencies those of all rounds together.
 
 Where the extra `bench` is installed, `user-built` is what a team would build in a day: FastAPI, Vowpal Wabbit and one
 commit for each decision, SQLite with synchronous=FULL (benchmarks/comparison/user_built.py), in the same rounds.
+
+`--traces` compares decisions of a service with `--otlp` with those of one without, in the same rounds: decisions for
+each second of the service's processor time, and latencies. The receiver is in this process and takes every span.
 """
 
 import argparse
 import asyncio
 import contextlib
+import http.server
 import json
 import os
 import re
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,13 +166,82 @@ def lines(connections: int, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def service(folder: Path) -> Iterator[tuple[int, int]]:
-    """Context in which the service runs with its ledger in `folder`: its process and its port."""
+def service(folder: Path, *more: str) -> Iterator[tuple[int, int]]:
+    """Context in which the service runs with its ledger in `folder`, and `more` options: its process and its port."""
     port, log = free_port(HOST), folder / "serve.log"
     where = ("--app", "travel", "--store", f"sqlite:///{folder}/bench.db", "--port", str(port), "--dev")
-    with processes.stopping(processes.serve(*where, "--window-scale", str(SETTLES / WINDOW), log=log)) as server:
+    scale = ("--window-scale", str(SETTLES / WINDOW))
+    with processes.stopping(processes.serve(*where, *scale, *more, log=log)) as server:
         processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
         yield server.pid, port
+
+
+class SpanSink(http.server.BaseHTTPRequestHandler):
+    """Receiver of spans that takes all and keeps none; `received` is how many bytes came."""
+
+    received = 0
+
+    def do_POST(self) -> None:
+        """Take what is sent."""
+        SpanSink.received += len(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
+@contextlib.contextmanager
+def span_sink() -> Iterator[str]:
+    """Context in which a receiver of spans runs: its address."""
+    with http.server.ThreadingHTTPServer((HOST, 0), SpanSink) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+async def _traces(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Decisions without and with traces, in the same rounds. Raises RuntimeError if no span arrived."""
+    traffic = Traffic()
+    with contextlib.ExitStack() as running:
+        sink = running.enter_context(span_sink())
+        (folder / "traced").mkdir()
+        off, on = (running.enter_context(one) for one in (service(folder), service(folder / "traced", "--otlp", sink)))
+        routes = [Route("decision, no traces", *off, traffic.decide), Route("decision, traced", *on, traffic.decide)]
+        for route in routes:
+            await load(route.port, traffic.decide, connections=8, seconds=2.0)  # warm up
+        found = {}
+        for connections in options.connections:
+            pairs: dict[str, list[Measured]] = {route.name: [] for route in routes}
+            for number in range(options.rounds):
+                for route in routes if number % 2 else routes[::-1]:  # neither is always the first
+                    pairs[route.name].append(await measure(route, traffic, connections, options.seconds))
+            without, traced = pairs.values()
+            found[connections] = [_row(name, runs, 1.0, 1.0) for name, runs in pairs.items()]
+            print(trace_line(connections, without, traced), flush=True)
+    if not SpanSink.received:
+        raise RuntimeError("no span arrived: the figures compare nothing")
+    return {"connections": found}
+
+
+def trace_line(connections: int, off: list[Measured], on: list[Measured]) -> str:
+    """What traces cost at a number of connections, in words: medians over rounds without and with them, and the median
+    and the quartiles of the ratios of each round.
+    """
+    each = {
+        "decisions for a second of processor": [[1e6 / one.cost.total for one in runs] for runs in (off, on)],
+        "ms p50": [[one.load.quantile(50) for one in runs] for runs in (off, on)],
+        "ms p99": [[one.load.quantile(99) for one in runs] for runs in (off, on)],
+    }
+    said = []
+    for name, (before, after) in each.items():
+        low, middle, high = np.quantile(np.divide(after, before), (0.25, 0.5, 0.75))
+        medians = " → ".join(f"{np.median(part):,.4g}" for part in (before, after))
+        said.append(f"{medians} {name} (× {middle:.2f}, quartiles {low:.2f} to {high:.2f})")
+    return f"{connections} connection(s), without → with traces: {'; '.join(said)}"
 
 
 async def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -188,7 +263,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found[connections] = await rounds(routes, traffic, connections, options.seconds, options.rounds)
             for line in lines(connections, found[connections]):
                 print(line, flush=True)
-    return {"connections": found, "sync_ms": processor.sync_milliseconds(folder), "load": os.getloadavg()[0]}
+    return {"connections": found}
 
 
 def main() -> None:
@@ -200,12 +275,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of 32 connections: does it run?")
+    parser.add_argument("--traces", action="store_true", help="compare a service with traces with one without")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     if options.quick:
         options.connections, options.rounds, options.seconds = [32], 1, 2.0
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(_run(options, Path(folder)))
+        found = asyncio.run((_traces if options.traces else _run)(options, Path(folder)))
+        found |= {"sync_ms": processor.sync_milliseconds(Path(folder)), "load": os.getloadavg()[0]}
     print(f"\none fdatasync of 4 KiB: {found['sync_ms']:.2f} ms; load of the machine at the end: {found['load']:.1f}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

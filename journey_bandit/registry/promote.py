@@ -74,7 +74,7 @@ def promote(
     standing = registry.standing(model)
     gate, reasons = tags.get("gate", "not judged"), tags.get("gate_reasons", "")
     if store:
-        verdict = _asked_now(store, stage, snapshot, digest(files), lambda: publishing.compared(registry, standing)[0])
+        verdict = asked_now(store, stage, snapshot, digest(files), lambda: publishing.compared(registry, standing)[0])
         gate, reasons = verdict.decision, "; ".join(verdict.reasons)
         untold(registry.annotate(model, version, {"gate": gate, "gate_reasons": reasons}))
     if gate != "promote" and not override:
@@ -118,7 +118,7 @@ def shadow(app: str, stage: str, version: str | None, store: str | None, uri: st
     console.out.print(f"{model}: {found.sentence}", soft_wrap=True)
 
 
-def _asked_now(
+def asked_now(
     store: str,
     stage: str,
     snapshot: Snapshot,
@@ -135,7 +135,7 @@ def _asked_now(
 
 
 def _move(registry: "Registry", model: str, move: Approval, url: str | None, key: str, stage: str) -> None:
-    made = registry.move(model, move, _tags)
+    made = registry.move(model, move, approval_tags)
     done = made.move
     change = f"{named(done.replaces)} → {named(done.version)}"
     console.out.print(f"{model}: {change}, move {done.number}{by(done.by)}.", soft_wrap=True)
@@ -155,7 +155,8 @@ def untold(notes: Sequence[str]) -> None:
         console.out.print(f"note: MLflow: {note}", markup=False, soft_wrap=True)
 
 
-def _tags(move: Approval) -> Mapping[str, str]:
+def approval_tags(move: Approval) -> Mapping[str, str]:
+    """Tags that a version gets in MLflow when it is approved: by whom, when, why, and what the gate said."""
     override = {"override": move.override} if move.override else {}
     return {
         "review": "approved",

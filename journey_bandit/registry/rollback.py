@@ -1,6 +1,7 @@
 """Command `journey-bandit rollback`: the emergency exit. What decides changes first; then people are told."""
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -151,14 +152,13 @@ def _ask(registry: "Registry", model: str, target: RollbackTarget, *, yes: bool)
     except RemoteError as error:
         untold([f"how version {target.version} did against no nudge cannot be read: {error}"])
         return
-    value, low, high = (found.get(name, found.get(before)) for name, before in _NET.items())
-    if value is None or low is None or high is None:
+    over = reviewed_gain(found)
+    if over is None:
         console.out.print(f"note: how version {target.version} did against no nudge was not known at its review")
         return
-    over = Interval(value, low, high, 0)
     said = f"at its review: {against(over, 'no nudge', 'per decision net of costs')}"
     console.out.print(f"version {target.version} {said}", soft_wrap=True)
-    if high >= 0.0:
+    if over.high >= 0.0:
         return
     offer = "--to none shows nothing to anybody, which earned more"
     console.out.print(f"version {target.version} loses money against no nudge; {offer}", soft_wrap=True)
@@ -170,3 +170,11 @@ def _ask(registry: "Registry", model: str, target: RollbackTarget, *, yes: bool)
         problem = f"version {target.version} loses money against no nudge ({said}), and nobody said yes"
         fix = f"{offer}; --yes goes back to it all the same"
         raise InvalidRequest(Problem("to", problem, fix)) from error
+
+
+def reviewed_gain(metrics: Mapping[str, float]) -> Interval | None:
+    """Net gain of a version over no nudge per decision, as its review found it, from the metrics of its run; None where
+    it was not known.
+    """
+    value, low, high = (metrics.get(name, metrics.get(before)) for name, before in _NET.items())
+    return None if value is None or low is None or high is None else Interval(value, low, high, 0)

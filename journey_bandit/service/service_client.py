@@ -7,7 +7,11 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
+import httpx
+
+from bandit.errors import RemoteError
 from bandit.release import NO_NUDGE
 from experiments.mlflow.approvals import Approval
 from simulations.live.client import ServiceClient
@@ -27,7 +31,7 @@ class AdminClient(ServiceClient):
 
     def stages(self) -> tuple[str, list[str]]:
         """Name of the app, and names of the stages that the service serves. Raises RemoteError if it is silent."""
-        reply = self._call("GET", "/v1/stages")
+        reply = self.declared()
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
     def releases(self, *, judged: bool = False) -> dict[str, dict[str, Any]]:
@@ -35,8 +39,7 @@ class AdminClient(ServiceClient):
         Candidates that are judged count only with `judged`: they decide beside a release, not instead. Raises
         RemoteError.
         """
-        every = self._call("GET", "/v1/releases")["releases"]
-        return {str(kept["stage"]): dict(kept) for kept in every if judged or not kept["judge"]}
+        return {str(kept["stage"]): dict(kept) for kept in self.release_history() if judged or not kept["judge"]}
 
     def release(
         self, stage: str, model: str, move: Approval, files: Mapping[str, bytes], judged: int = 0
@@ -87,6 +90,35 @@ class AdminClient(ServiceClient):
         """
         return dict(self._call("POST", f"/v1/policies/{stage}/{what}", {"share": share, "by": by, "reason": why}))
 
+    def declared(self) -> dict[str, Any]:
+        """The app, its currency, and its stages as declared, as the API lists them. Raises RemoteError."""
+        return self._call("GET", "/v1/stages")
+
+    def health(self) -> dict[str, Any]:
+        """State of the service, also of one that is not ready: it answers 503 then. Raises RemoteError if it is silent
+        or answers something else.
+        """
+        try:
+            response = self._http.get("/health/ready")
+            state = response.json()
+        except (httpx.TransportError, ValueError) as error:
+            raise RemoteError(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+        if not isinstance(state, dict) or "failing" not in state:
+            raise RemoteError(f"GET {self.url}/health/ready: {response.status_code}, and no state of a service")
+        return state
+
+    def receipt(self, decision: UUID) -> dict[str, Any]:
+        """Receipt of a decision. Raises RemoteError, also where there is no such decision."""
+        return self._call("GET", f"/v1/decisions/{decision}")
+
+    def recomputation(self, decision: UUID) -> dict[str, Any]:
+        """A decision recomputed from the ledger by the service. Raises RemoteError."""
+        return self._call("GET", f"/v1/decisions/{decision}/recomputation")
+
+    def release_history(self) -> list[dict[str, Any]]:
+        """Every release of the app, oldest first. Raises RemoteError."""
+        return list(self._call("GET", "/v1/releases")["releases"])
+
     def policies(self) -> list[dict[str, Any]]:
         """Live policy of every stage. Raises RemoteError."""
         return list(self._call("GET", "/v1/policies")["policies"])
@@ -109,7 +141,7 @@ class AdminClient(ServiceClient):
         RemoteError for any other failure.
         """
         wanted = (stage, move.version, move.sha256)
-        history = self._call("GET", "/v1/releases")["releases"]
+        history = self.release_history()
         known = {(kept["stage"], kept["version"], kept["sha256"]) for kept in history if not kept["judge"]}
         if wanted not in known and move.version != NO_NUDGE:
             return False

@@ -49,10 +49,14 @@ def test_what_is_missing_or_too_much_in_a_wheel_is_named(built: Path, tmp_path: 
 def test_it_serves_exports_evaluates_and_simulates(installed: WheelInstall) -> None:
     wheel.exercise(installed)
     command, environ = installed.command()
-    code = "import journey_bandit, bandit; print(journey_bandit.__file__, bandit.__file__)"
+    code = (
+        "import journey_bandit, bandit; from journey_bandit.assistants import documents; "
+        "print(journey_bandit.__file__, bandit.__file__, documents.pages()['guides/assistants'])"
+    )
     told = subprocess.run(
         [command[0], "-c", code], cwd=installed.work, env=environ, capture_output=True, text=True, check=True
     )
     assert told.stdout.split() == [
-        str(installed.site) + f"/{name}/__init__.py" for name in ("journey_bandit", "bandit")
+        *(str(installed.site) + f"/{name}/__init__.py" for name in ("journey_bandit", "bandit")),
+        str(installed.site) + "/journey_bandit/assistants/documentation/guides/assistants.md",
     ]
