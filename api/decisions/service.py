@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -62,7 +62,7 @@ from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
 from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
-from bandit.records import AlarmAcknowledgement, Decision, Outcome, Release, Settlement
+from bandit.records import AlarmAcknowledgement, Decision, Outcome, OutcomeKind, Release, Settlement
 from bandit.reporters import acknowledgements
 from bandit.reporters.reward_watch import RewardAlarm
 from bandit.snapshot import Snapshot
@@ -262,7 +262,7 @@ class DecisionService:
         outcomes = [
             Outcome(
                 decision=request.decision_id,
-                id=request.outcome_id or request.kind,
+                id=self._outcome_id(request),
                 kind=request.kind,
                 value=request.value,
                 occurred=self._occurred(request, now),
@@ -273,6 +273,12 @@ class DecisionService:
         ]
         receipts = await self.writer.report(outcomes)
         return [_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)]
+
+    def _outcome_id(self, request: OutcomeRequest) -> str:
+        """Id under which the ledger keeps an outcome; names of kinds are no ids of clients."""
+        sent = request.outcome_id or request.kind
+        hides = self.catalogue.personal_ids is True and sent not in get_args(OutcomeKind)
+        return engine.pseudonym(self._salt, sent) if hides else sent
 
     def _occurred(self, request: OutcomeRequest, now: int) -> int:
         when = request.occurred_at

@@ -5,7 +5,9 @@ which holds a `Catalogue` may rely on every rule of `bandit.catalogue.checks`. M
 are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -50,6 +52,12 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
+_READABLE = (
+    "a feature is learned from, so the ledger keeps numbers that its value can be read from",
+    "remove the feature, or declare ranges or categories so coarse that they say nothing of one person",
+)
+
+
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Feature: one thing known of the user or the situation at decision time; a column of the context.
 
@@ -59,6 +67,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists "other"
     takes unknown values as "other"; one that does not refuses them with InvalidRequest (`bandit.features.encode`).
     """
+
+    refused_keys: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({"personal": _READABLE})
 
     type: Literal["number", "boolean", "category"]
     default: Value
@@ -355,6 +365,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
     that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
     payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
+    `personal_ids`: ids that clients choose for events and outcomes are kept as hashes, by the same key as a user's;
     `retention`: after so long without a decision or an event a person is erased, such as "400d"; nobody without one.
 
         catalogue = parse(text)
@@ -370,6 +381,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     exclusive: list[ExclusionRule] = []
     locale: str = "en"
     pages: PagesRule = PagesRule()
+    personal_ids: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
     retention: str | None = None
     title: str = ""
     description: str = ""
