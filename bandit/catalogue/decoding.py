@@ -119,7 +119,8 @@ class _Walk(NamedTuple):
     def union(self, value: Any, type_: Any, path: str) -> Any:
         by_tag = _structs(type_)
         field = next(iter(by_tag.values())).__struct_config__.tag_field
-        if field is None and not isinstance(value, Mapping) and len(typing.get_args(type_)) > len(by_tag):
+        others = {*typing.get_args(type_)} - {type(None), *by_tag.values()}
+        if field is None and others and not isinstance(value, Mapping):
             return self.leaf(value, type_, path)  # a text, or a table that says more
         if field is None:  # a plain optional struct
             return self.struct(value, next(iter(by_tag.values())), path)

@@ -26,6 +26,7 @@ from bandit.catalogue.limits import (
     ExclusionRule,
     GuardrailRule,
     Limits,
+    RetentionRule,
     StageAlarms,
 )
 from bandit.catalogue.promotion_rule import PromotionRule
@@ -366,7 +367,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
     payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
     `personal_ids`: ids that clients choose for events and outcomes are kept as hashes, by the same key as a user's;
-    `retention`: after so long without a decision or an event a person is erased, such as "400d"; nobody without one.
+    `retention`: after so long without a decision or an event a person is erased, such as "400d", or a table that says
+    it by kind; without one, nothing is.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -382,9 +384,16 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     locale: str = "en"
     pages: PagesRule = PagesRule()
     personal_ids: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
-    retention: str | None = None
+    retention: str | RetentionRule | None = None
     title: str = ""
     description: str = ""
+
+    @property
+    def kept(self) -> RetentionRule:
+        """Retention by kind, however it was written."""
+        if isinstance(self.retention, RetentionRule):
+            return self.retention
+        return RetentionRule(people=self.retention)
 
     def stage(self, name: str) -> Stage:
         """Stage of that name. Raises NotFound, which names the known ones, for any other name."""
