@@ -72,7 +72,11 @@ class Retention:
         return bool(self._left)
 
     def retired(self) -> int:
-        """How many events were erased for their age and their bytes not yet overwritten; none from then on."""
+        """How many events were erased for their age and their bytes not yet overwritten, once a pass has ended; none
+        from then on.
+        """
+        if self._left:
+            return 0
         retired, self._retired = self._retired, 0
         return retired
 

@@ -45,6 +45,7 @@ def check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
             yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
             yield from _check_rates(struct)
             yield from _check_retention(struct)
+            yield from _check_rewards_of(struct)
             yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
         case _:
             yield from limits.check(path, struct)
@@ -56,6 +57,20 @@ def _check_rates(catalogue: Catalogue) -> Iterator[Problem]:
             yield Problem(f"rates.{code}", "not the code of a currency", f"capitals, e.g. {code.upper()[:8]}")
         elif code == catalogue.currency.upper():
             yield Problem(f"rates.{code}", "this is the app's own currency", "remove it")
+
+
+def _check_rewards_of(catalogue: Catalogue) -> Iterator[Problem]:
+    """Where outcomes have to bring a token, none may come by a way that has no field for it."""
+    if catalogue.rewards_of != "decider":
+        return
+    for name, stage in catalogue.stages.items():
+        for event in stage.outcomes:
+            problem = 'events carry no token, and rewards_of = "decider" wants one of each outcome'
+            fix = "remove it and report by /v1/outcomes, or remove rewards_of"
+            yield Problem(f"stages.{name}.outcomes.{event}", problem, fix)
+        if stage.has_request_actions:
+            problem = 'rewards of Personalizer carry no token, and rewards_of = "decider" wants one'
+            yield Problem(f"stages.{name}.policy", problem, "choose another policy, or remove rewards_of")
 
 
 def _check_retention(catalogue: Catalogue) -> Iterator[Problem]:

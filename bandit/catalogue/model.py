@@ -367,8 +367,9 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
     payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
     `personal_ids`: ids that clients choose for events and outcomes are kept as hashes, by the same key as a user's;
-    `retention`: after so long without a decision or an event a person is erased, such as "400d", or a table that says
-    it by kind; without one, nothing is.
+    `rewards_of = "decider"`: an outcome must bring the token that came with its decision; without it, who has the scope
+    may report. `retention`: after so long without a decision or an event a person is erased, such as "400d", or a table
+    that says it by kind; without one, nothing is.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -384,6 +385,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     locale: str = "en"
     pages: PagesRule = PagesRule()
     personal_ids: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
+    rewards_of: Literal["reporter", "decider"] | msgspec.UnsetType = msgspec.UNSET  # as personal_ids
     retention: str | RetentionRule | None = None
     title: str = ""
     description: str = ""
