@@ -110,7 +110,7 @@ def test_a_retry_waits_as_long_as_it_is_asked_to_and_a_drawn_time_more(
 
 
 def test_reports_of_a_decision_bring_the_token_that_came_with_it(client: Client) -> None:
-    decided = (200, {}, {**DECIDED, "decision_id": str(DECISION), "outcome_token": "ab" * 16})
+    decided: tuple[int, Any, Any] = (200, {}, {**DECIDED, "decision_id": str(DECISION), "outcome_token": "ab" * 16})
     network = Network([decided, *[(200, {}, {"recorded": True})] * 6])
     face = client(network)
     decision = face.decide("u-1", stage="cart")
