@@ -384,3 +384,17 @@ def in_holdout(unit: bytes, share: float) -> bool:
 def user_hash(salt: bytes, user_id: str) -> bytes:
     """What the ledger stores instead of the user's id: 16 bytes of keyed BLAKE2b."""
     return hashlib.blake2b(user_id.encode(), digest_size=16, key=salt, person=b"user").digest()
+
+
+def outcome_token(salt: bytes, decision: uuid.UUID) -> str:
+    """Token of a decision, which its outcomes have to bring where a catalogue says so: 128 bits of keyed BLAKE2b over
+    its id, 32 hex digits. Nobody without the salt can make one.
+    """
+    return hashlib.blake2b(decision.bytes, digest_size=16, key=salt, person=b"outcome token").hexdigest()
+
+
+def pseudonym(salt: bytes, text: str) -> str:
+    """What the ledger stores instead of a personal text: the keyed hash that it has of a user of that id, 32 hex
+    digits.
+    """
+    return user_hash(salt, text).hex()

@@ -89,6 +89,14 @@ class Conflict(JourneyBanditError):
         super().__init__(str(self.problem))
 
 
+class Forbidden(JourneyBanditError):
+    """Report that its sender may not make, for want of the decision's token. `problem` names the field."""
+
+    def __init__(self, field: str, problem: str, fix: str):
+        self.problem = Problem(field, problem, fix)
+        super().__init__(str(self.problem))
+
+
 class PolicyError(JourneyBanditError):
     """Policy that is named by a catalogue, a ledger or a snapshot and is not installed, or whose class cannot be used.
 

@@ -84,7 +84,9 @@ class Flags:
         if isinstance(result, JourneyBanditError):
             raise result
         if asked.shown and result.moment is not None:  # "not now" shows nothing, and is never learned
-            await self._service.report(OutcomeRequest(result.decision_id, "activation"), reporter)
+            token = self._service.outcome_token(result.decision_id)
+            shown = OutcomeRequest(result.decision_id, "activation", outcome_token=token)
+            await self._service.report(shown, reporter)
         return _viewed(stage, result, dot + view)
 
     async def all(self, asked: FlagContext) -> list[FlagEvaluation | tuple[str, JourneyBanditError]]:

@@ -4,9 +4,10 @@ here, and no SQL.
 
 import asyncio
 import datetime as dt
+import hmac
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -58,11 +59,11 @@ from api.times import microseconds, time_of
 from bandit import engine, features
 from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import NONE, Catalogue, Stage
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
+from bandit.errors import Conflict, Forbidden, InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
-from bandit.records import AlarmAcknowledgement, Decision, Outcome, Release, Settlement
+from bandit.records import AlarmAcknowledgement, Decision, Outcome, OutcomeKind, Release, Settlement
 from bandit.reporters import acknowledgements
 from bandit.reporters.reward_watch import RewardAlarm
 from bandit.snapshot import Snapshot
@@ -229,7 +230,14 @@ class DecisionService:
             duplicate=duplicate,
             moment=(decision.moment if decision.is_actionable else None) if decision.moment else msgspec.UNSET,
             release=msgspec.UNSET if decision.release == 0 else release_out(self.release(decision.release)),
+            outcome_token=self.outcome_token(decision.id) or msgspec.UNSET,
         )
+
+    def outcome_token(self, decision_id: uuid.UUID) -> str | None:
+        """Token that outcomes of a decision have to bring; None where the catalogue wants none. The same on every
+        replica, and whenever it is asked for.
+        """
+        return engine.outcome_token(self._salt, decision_id) if self.catalogue.rewards_of == "decider" else None
 
     def release(self, number: int) -> Release:
         """Release of this number. It reads the ledger if it is not known yet; any thread may call."""
@@ -245,7 +253,7 @@ class DecisionService:
 
     async def report(self, request: OutcomeRequest, reporter: str = "") -> OutcomeReply:
         """Reply to one reported outcome, durable. `reporter`: name of the key that reports it. Raises NotFound
-        (decision), Conflict, InvalidRequest, Overloaded and Unavailable.
+        (decision), Forbidden (its token), Conflict, InvalidRequest, Overloaded and Unavailable.
         """
         result = (await self.report_many([request], reporter))[0]
         if isinstance(result, JourneyBanditError):
@@ -262,7 +270,7 @@ class DecisionService:
         outcomes = [
             Outcome(
                 decision=request.decision_id,
-                id=request.outcome_id or request.kind,
+                id=self._outcome_id(request),
                 kind=request.kind,
                 value=request.value,
                 occurred=self._occurred(request, now),
@@ -270,9 +278,21 @@ class DecisionService:
                 reporter=reporter,
             )
             for request in requests
+            if self._has_token(request)
         ]
-        receipts = await self.writer.report(outcomes)
-        return [_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)]
+        receipts = await self.writer.report(outcomes) if outcomes else []
+        answers = iter([_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)])
+        return [next(answers) if self._has_token(request) else _without_token(request) for request in requests]
+
+    def _has_token(self, request: OutcomeRequest) -> bool:
+        token = self.outcome_token(request.decision_id)
+        return token is None or hmac.compare_digest(token.encode(), (request.outcome_token or "").encode())
+
+    def _outcome_id(self, request: OutcomeRequest) -> str:
+        """Id under which the ledger keeps an outcome; names of kinds are no ids of clients."""
+        sent = request.outcome_id or request.kind
+        hides = self.catalogue.personal_ids is True and sent not in get_args(OutcomeKind)
+        return engine.pseudonym(self._salt, sent) if hides else sent
 
     def _occurred(self, request: OutcomeRequest, now: int) -> int:
         when = request.occurred_at
@@ -405,6 +425,11 @@ class DecisionService:
         """Live snapshot of a stage: what decides there now, as data, as it was declared. Raises NotFound."""
         self.catalogue.stage(stage)
         return self.worker.prepared.declared(stage).snapshot
+
+
+def _without_token(request: OutcomeRequest) -> Forbidden:
+    what = "missing" if request.outcome_token is None else "not the one of this decision"
+    return Forbidden("outcome_token", what, "send the `outcome_token` that the decision was answered with")
 
 
 def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | JourneyBanditError:

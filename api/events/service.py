@@ -187,11 +187,11 @@ class EventService:
             user, alias = people(self._rules, sent.user, sent.alias)
             at = None if sent.at is None else clocks.told(self._clock, sent.at, now)
             at = happened(sent.time_field, at, now)
-            properties = folding.properties(self._rules, name, sent.properties)
+            properties = folding.properties(self._rules, name, sent.properties, self._pseudonym)
         except InvalidRequest as error:
             return error
         event = Event(
-            id=sent.id,
+            id=self._pseudonym(sent.id) if self._catalogue.personal_ids is True else sent.id,
             user=engine.user_hash(self._salt, user),
             alias=engine.user_hash(self._salt, alias) if alias else None,
             at=at,
@@ -201,6 +201,9 @@ class EventService:
             reporter=reporter,
         )
         return event, properties.notes
+
+    def _pseudonym(self, text: str) -> str:
+        return engine.pseudonym(self._salt, text)
 
     def _answer(
         self,

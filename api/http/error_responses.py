@@ -14,7 +14,16 @@ from api.http.request_body import BODY
 from api.messages.decisions import ProblemReply
 from api.telemetry.request_context import current_id
 from api.traffic.refusals import LimitReached
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
+from bandit.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    JourneyBanditError,
+    NotFound,
+    Overloaded,
+    Problem,
+    Unavailable,
+)
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -23,12 +32,14 @@ MEDIA = "application/problem+json"
 
 
 def problem_of(error: JourneyBanditError) -> ProblemReply:
-    """Problem details, status included, of one of our errors: InvalidRequest 400, NotFound 404, Conflict 409,
-    Overloaded and Unavailable 503. Any other is logged and answered 500. For single replies and for the items of a
+    """Problem details, status included, of one of our errors: InvalidRequest 400, Forbidden 403, NotFound 404, Conflict
+    409, Overloaded and Unavailable 503. Any other is logged and answered 500. For single replies and for the items of a
     batch.
     """
     if isinstance(error, InvalidRequest):
         return _problem("invalid-request", "The request cannot be used", 400, str(error), list(error.problems))
+    if isinstance(error, Forbidden):
+        return _problem("forbidden", "The sender may not report this", 403, str(error), [error.problem])
     if isinstance(error, NotFound):
         return _problem("not-found", "There is no such thing", 404, str(error), [error.problem])
     if isinstance(error, Conflict):
@@ -112,7 +123,7 @@ def _placed(error: JourneyBanditError, place: str) -> JourneyBanditError:
     """The error with its fields named from the top of the body."""
     if isinstance(error, InvalidRequest):
         return InvalidRequest(*(_moved(problem, place) for problem in error.problems))
-    if isinstance(error, NotFound | Conflict):
+    if isinstance(error, Forbidden | NotFound | Conflict):
         moved = _moved(error.problem, place)
         return type(error)(moved.field, moved.problem, moved.fix)
     return error
@@ -130,7 +141,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
     words = {
         400: "A field is wrong: `errors` names it and its fix",
         401: "No key, or not a key",
-        403: "The key lacks the scope",
+        403: "The key lacks the scope, or an outcome its decision's token",
         404: "Not found",
         409: "The id was used with other content",
         413: "The body is too large",

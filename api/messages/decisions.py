@@ -62,7 +62,8 @@ class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown. retraction:
     takes `value` back, or the whole reward if left out. opt_out: the person wants no more of this (unsubscribed, muted,
-    complained); it changes no reward, and guardrails count it.
+    complained); it changes no reward, and guardrails count it. `outcome_token`: as it came with the decision, where the
+    catalogue wants it (`rewards_of = "decider"`).
     """
 
     decision_id: uuid.UUID
@@ -70,6 +71,7 @@ class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)] | None = None
     outcome_id: Name | None = None
     occurred_at: Aware | None = None
+    outcome_token: Annotated[str, msgspec.Meta(max_length=64)] | None = None
 
 
 class OutcomeBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +106,7 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
     reason.
 
     `moment`, where the journey was asked: the moment that holds, or null for "not now". `release`: the approved
-    snapshot that decided, where one did.
+    snapshot that decided, where one did. `outcome_token`, where outcomes have to bring it.
     """
 
     decision_id: uuid.UUID
@@ -121,6 +123,7 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     moment: str | msgspec.UnsetType | None = msgspec.UNSET
     release: ReleaseOut | msgspec.UnsetType = msgspec.UNSET
+    outcome_token: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,8 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
         async with current.inside() as parts:
             if not parts.service.is_of(sent.decision_id, sent.user_id):
                 raise access.refuse("user", "decision_id is no decision of this user")
-            told = OutcomeRequest(decision_id=sent.decision_id, kind="activation")
+            token = parts.service.outcome_token(sent.decision_id)  # the page has shown that it is its user's
+            told = OutcomeRequest(decision_id=sent.decision_id, kind="activation", outcome_token=token)
             return await parts.service.report(told, _name(key))
 
     return [

@@ -131,6 +131,7 @@ def _flag(found: FlagEvaluation) -> dict[str, object]:
         "variant": reply.nudge.id,
         "metadata": {
             "decisionId": str(reply.decision_id),
+            **({"outcomeToken": reply.outcome_token} if reply.outcome_token else {}),
             "probability": reply.propensity,
             "stage": reply.stage,
             **moment,

@@ -99,7 +99,8 @@ class _Walk(NamedTuple):
         fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
         for key in value:
             if key not in fields and key != type_.__struct_config__.tag_field:
-                self.fail(_at(path, key), "unknown key", closest(key, fields))
+                reasons = getattr(type_, "refused_keys", {})
+                self.fail(_at(path, key), *reasons.get(key, ("unknown key", closest(key, fields))))
         decoded = {}
         for key, field in fields.items():
             if key in value:
@@ -118,6 +119,9 @@ class _Walk(NamedTuple):
     def union(self, value: Any, type_: Any, path: str) -> Any:
         by_tag = _structs(type_)
         field = next(iter(by_tag.values())).__struct_config__.tag_field
+        others = {*typing.get_args(type_)} - {type(None), *by_tag.values()}
+        if field is None and others and not isinstance(value, Mapping):
+            return self.leaf(value, type_, path)  # a text, or a table that says more
         if field is None:  # a plain optional struct
             return self.struct(value, next(iter(by_tag.values())), path)
         if not isinstance(value, Mapping):

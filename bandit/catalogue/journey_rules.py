@@ -15,21 +15,43 @@ Times = Annotated[int, msgspec.Meta(ge=1, le=30)]
 Names = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=100)]], msgspec.Meta(min_length=1)]
 
 
+class PropertyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Property rule: what is kept of one property of an event, where more is to be said than its name.
+
+    Fields: `name`: what the app calls it (a dotted path). `personal`: its texts and numbers say something of a person
+    (an order number, an address): what is kept is their hash, by the same key as a user's, never the value. It can be
+    an event's `key`; a feature, an amount, a consent or a time zone cannot be read from it.
+    """
+
+    name: str
+    personal: bool = False
+
+
 class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Event rule: one kind of event, and what is kept of it.
 
     Fields: `names`: how the app calls it, older names too. `properties`: what is kept of it, ours → theirs (a dotted
-    path); nothing else is stored. `key`: the kept property that says what the event is about, such as a product or an
-    order: two events with one key are one fact. `currency`: where the app puts the currency of amounts (a dotted path).
-    `stage`: where the user is after it.
+    path, or a table with `name` and `personal`); nothing else is stored. `key`: the kept property that says what the
+    event is about, such as a product or an order: two events with one key are one fact. `currency`: where the app puts
+    the currency of amounts (a dotted path). `stage`: where the user is after it.
     """
 
     names: Names
-    properties: dict[str, str] = {}
+    properties: dict[str, str | PropertyRule] = {}
     key: str = ""
     currency: str = "currency"
     stage: str = ""
     description: str = ""
+
+    def path(self, ours: str) -> str:
+        """Dotted path of a kept property, by our name, as the app calls it; the name itself if it is not kept."""
+        declared = self.properties.get(ours, ours)
+        return declared if isinstance(declared, str) else declared.name
+
+    def is_personal(self, ours: str) -> bool:
+        """Whether a kept property, by our name, is declared personal."""
+        declared = self.properties.get(ours)
+        return isinstance(declared, PropertyRule) and declared.personal
 
 
 DECLINED = "nudge_declined"

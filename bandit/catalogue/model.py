@@ -5,7 +5,9 @@ which holds a `Catalogue` may rely on every rule of `bandit.catalogue.checks`. M
 are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +26,7 @@ from bandit.catalogue.limits import (
     ExclusionRule,
     GuardrailRule,
     Limits,
+    RetentionRule,
     StageAlarms,
 )
 from bandit.catalogue.promotion_rule import PromotionRule
@@ -50,6 +53,12 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
+_READABLE = (
+    "a feature is learned from, so the ledger keeps numbers that its value can be read from",
+    "remove the feature, or declare ranges or categories so coarse that they say nothing of one person",
+)
+
+
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Feature: one thing known of the user or the situation at decision time; a column of the context.
 
@@ -59,6 +68,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists "other"
     takes unknown values as "other"; one that does not refuses them with InvalidRequest (`bandit.features.encode`).
     """
+
+    refused_keys: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({"personal": _READABLE})
 
     type: Literal["number", "boolean", "category"]
     default: Value
@@ -355,7 +366,10 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
     that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
     payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
-    `retention`: after so long without a decision or an event a person is erased, such as "400d"; nobody without one.
+    `personal_ids`: ids that clients choose for events and outcomes are kept as hashes, by the same key as a user's;
+    `rewards_of = "decider"`: an outcome must bring the token that came with its decision; without it, who has the scope
+    may report. `retention`: after so long without a decision or an event a person is erased, such as "400d", or a table
+    that says it by kind; without one, nothing is.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -370,9 +384,18 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     exclusive: list[ExclusionRule] = []
     locale: str = "en"
     pages: PagesRule = PagesRule()
-    retention: str | None = None
+    personal_ids: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
+    rewards_of: Literal["reporter", "decider"] | msgspec.UnsetType = msgspec.UNSET  # as personal_ids
+    retention: str | RetentionRule | None = None
     title: str = ""
     description: str = ""
+
+    @property
+    def kept(self) -> RetentionRule:
+        """Retention by kind, however it was written."""
+        if isinstance(self.retention, RetentionRule):
+            return self.retention
+        return RetentionRule(people=self.retention)
 
     def stage(self, name: str) -> Stage:
         """Stage of that name. Raises NotFound, which names the known ones, for any other name."""

@@ -49,9 +49,10 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
         yield Problem("journey.start", f"no stage {journey.start!r}", closest(journey.start, stages))
     yield from _events(journey, stages)
     for flag, kept in journey.consent.items():
-        yield from _property(f"journey.consent.{flag}", journey, kept.event, kept.property)
+        yield from _readable(f"journey.consent.{flag}", journey, kept.event, kept.property, "a consent")
     if journey.timezone:
-        yield from _property("journey.timezone", journey, journey.timezone.event, journey.timezone.property)
+        zone = journey.timezone
+        yield from _readable("journey.timezone", journey, zone.event, zone.property, "a time zone")
     if journey.abandoned:
         for name in (journey.abandoned.event, *journey.abandoned.without):
             yield from _event("journey.abandoned", journey, name)
@@ -62,6 +63,18 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
             yield from _fact(f"stages.{stage}.derived.{name}", journey, refers, name, fact)
         for name, credit in refers.outcomes.items():
             yield from _credit(f"stages.{stage}.outcomes.{name}", journey, refers, name, credit)
+
+
+def look_back(kept: str, stages: Mapping[str, Refers]) -> Iterator[Problem]:
+    """Problems of moments and facts that look further back than events are `kept` (a duration that was checked)."""
+    for stage, refers in stages.items():
+        spans = [(f"moments.{n}.within", m.within) for n, m in refers.moments.items() if isinstance(m, Repeated)]
+        spans += [(f"moments.{n}.until", m.until) for n, m in refers.moments.items() if not isinstance(m, Repeated)]
+        spans += [(f"derived.{n}.within", f.within) for n, f in refers.derived.items() if isinstance(f, Count)]
+        for path, span in spans:
+            if span and not list(durations.check("", span)) and durations.seconds(span) > durations.seconds(kept):
+                problem = f"stages.{stage}.{path} looks back for longer: {span}"
+                yield Problem("retention.events", problem, f"{span} or longer, or look back for less there")
 
 
 def exclusive(groups: Sequence[ExclusionRule], stages: Mapping[str, Refers]) -> Iterator[Problem]:
@@ -103,6 +116,14 @@ def _property(path: str, journey: JourneyRules, event: str, name: str) -> Iterat
         yield Problem(path, f"{event} keeps no property {name!r}", closest(name, kept))
 
 
+def _readable(path: str, journey: JourneyRules, event: str, name: str, what: str) -> Iterator[Problem]:
+    """Problems of a property whose value is read: that is not kept, or kept as a hash."""
+    yield from _property(path, journey, event, name)
+    if _rule(journey, event).is_personal(name):
+        problem = f"{event}.{name} is personal: only its hash is kept, and {what} cannot be read from it"
+        yield Problem(path, problem, f"remove this, or `personal` from journey.events.{event}.properties.{name}")
+
+
 def _moment(path: str, journey: JourneyRules, moment: Moment) -> Iterator[Problem]:
     for name in (moment.event, *moment.without):
         yield from _event(path, journey, name)
@@ -112,6 +133,9 @@ def _moment(path: str, journey: JourneyRules, moment: Moment) -> Iterator[Proble
         spans = [("after", moment.after)] + [("until", moment.until)] * bool(moment.until)
     wrong = [problem for key, text in spans for problem in durations.check(f"{path}.{key}", text, zero=key == "after")]
     yield from wrong
+    if isinstance(moment, Repeated):
+        for name in moment.without:
+            yield from _same_form(path, journey, moment.event, name)
     if not wrong and len(spans) == 2 and durations.seconds(spans[0][1]) >= durations.seconds(spans[1][1]):
         yield Problem(f"{path}.until", "ends before it begins", "longer than `after`")
 
@@ -121,7 +145,7 @@ def _fact(path: str, journey: JourneyRules, refers: Refers, name: str, fact: Fac
         yield Problem(path, "no such feature in this stage", closest(name, refers.features))
         return
     if isinstance(fact, LastValue):
-        yield from _property(path, journey, fact.event, fact.property)
+        yield from _readable(path, journey, fact.event, fact.property, "a feature")
     elif not isinstance(fact, VisitLength | VisitCount):
         yield from _event(path, journey, fact.event)
     if isinstance(fact, Count) and fact.within:
@@ -136,9 +160,9 @@ def _fact(path: str, journey: JourneyRules, refers: Refers, name: str, fact: Fac
 
 def _credit(path: str, journey: JourneyRules, refers: Refers, event: str, credit: Credit) -> Iterator[Problem]:
     yield from _event(path, journey, event)
-    for key, name in (("value", credit.value), ("by", credit.by)):
+    for key, name, what in (("value", credit.value, "an amount"), ("by", credit.by, "the name of a nudge")):
         if name:
-            yield from _property(f"{path}.{key}", journey, event, name)
+            yield from _readable(f"{path}.{key}", journey, event, name, what)
     if credit.repeatable and (credit.kind != "reward" or not _rule(journey, event).key):
         problem = "only a reward whose event has a key can come again with it"
         yield Problem(f"{path}.repeatable", problem, "remove it")
@@ -160,6 +184,18 @@ def _retraction(path: str, journey: JourneyRules, refers: Refers, event: str, cr
         yield Problem(f"{path}.of", f"{credit.of!r} is no reward of this stage", closest(credit.of, rewards))
     elif bool(_rule(journey, event).key) != bool(_rule(journey, credit.of).key):
         yield Problem(f"{path}.of", "only one of the two events has a key", "declare both keys, such as the order")
+    else:
+        yield from _same_form(f"{path}.of", journey, event, credit.of)
+
+
+def _same_form(path: str, journey: JourneyRules, event: str, other: str) -> Iterator[Problem]:
+    """Problem of two events whose keys are compared, of which only one is kept as a hash."""
+    one, two = _rule(journey, event), _rule(journey, other)
+    if one.key and two.key and one.is_personal(one.key) != two.is_personal(two.key):
+        plain = event if two.is_personal(two.key) else other
+        key = _rule(journey, plain).key
+        problem = f"the keys of {event} and {other} are compared, and only one of them is personal"
+        yield Problem(path, problem, f"declare journey.events.{plain}.properties.{key} personal as well, or neither")
 
 
 def _rule(journey: JourneyRules, event: str) -> EventRule:

@@ -347,8 +347,8 @@ class _StageAttribution:
 
     def _sent_as(self, report: EventMeaning) -> str:
         """The property that holds the amount, as the app calls it."""
-        declared = self._rules.catalogue.journey.events[report.event.name].properties
-        return f"properties.{declared.get(report.credit.value, report.credit.value)}"
+        rule = self._rules.catalogue.journey.events[report.event.name]
+        return f"properties.{rule.path(report.credit.value)}"
 
     def _in_force(self, event: str) -> CreditState | None:
         state = self._before.get(event)

@@ -9,7 +9,7 @@ the last one needs a fold from scratch. `read` looks at a state from a moment in
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple, assert_never
 
@@ -158,9 +158,11 @@ class Properties(NamedTuple):
     notes: tuple[str, ...]
 
 
-def properties(rules: JourneyFold, event: str, sent: Mapping[str, object]) -> Properties:
+def properties(
+    rules: JourneyFold, event: str, sent: Mapping[str, object], pseudonym: Callable[[str], str]
+) -> Properties:
     """Declared properties of an event as it was sent; an event that is not declared keeps none. Called at ingest,
-    before the ledger.
+    before the ledger. `pseudonym`: keyed hash of a text, as text; it stands in for the values of personal properties.
 
     Identities become texts. Null is kept: it takes an earlier value away. Other values are numbers up to 1e15, booleans
     and texts of up to 64 characters; one that is none of these is left out, with a note, or kept as unreadable if it is
@@ -171,16 +173,20 @@ def properties(rules: JourneyFold, event: str, sent: Mapping[str, object]) -> Pr
     if not event:
         return Properties(values, ())
     rule = rules.catalogue.journey.events[event]
-    for ours, theirs in rule.properties.items():
+    for ours in rule.properties:
+        theirs = rule.path(ours)
         there, value = _at_path(sent, theirs)
         if not there:
             continue
-        if (event, ours) in rules.identities:
+        identity = (event, ours) in rules.identities
+        if identity:
             wrong = identifier_problem(f"properties.{theirs}", value)
             problems += [wrong] if wrong else []
-            values[ours] = identifier(value)
-        elif _storable(value):
-            values[ours] = value if isinstance(value, bool | str) or value is None else float(value)
+            value = identifier(value)
+        if identity or _storable(value):
+            value = value if isinstance(value, bool | str) or value is None else float(value)
+            hides = rule.is_personal(ours) and not (identity and _stands_for_none(rules, value))
+            values[ours] = pseudonym(_text_of(value)) if hides and value is not None else value
         elif (event, ours) in rules.amounts:
             values[ours] = UNREADABLE
         else:
@@ -199,6 +205,16 @@ def _at_path(sent: Mapping[str, object], path: str) -> tuple[bool, Any]:
     for folder in folders:
         table = table.get(folder) if isinstance(table, Mapping) else None
     return (True, table[name]) if isinstance(table, Mapping) and name in table else (False, None)
+
+
+def _stands_for_none(rules: JourneyFold, value: Any) -> bool:
+    """Whether an identity is missing, or is what programs write for a missing one: that stays what it is."""
+    return value is None or is_placeholder(value, rules.placeholders)
+
+
+def _text_of(value: bool | str | float) -> str:
+    """A value as text: a number as the identifier that it would be."""
+    return identifier(value) or str(value)
 
 
 def _storable(value: object) -> bool:

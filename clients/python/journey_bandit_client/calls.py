@@ -117,7 +117,10 @@ class ServiceCalls:
         found = decision.decision_id if isinstance(decision, NudgeDecision) else decision
         if found is None:
             return ReportResult(recorded=False, notes=[_NOT_SENT])
-        call = _post("/v1/outcomes", make(found))
+        outcome = make(found)
+        if isinstance(decision, NudgeDecision):
+            outcome = msgspec.structs.replace(outcome, outcome_token=decision.outcome_token)
+        call = _post("/v1/outcomes", outcome)
         return (yield from self._loop.call(call, self._reporting(seconds), _REPORT.decode))
 
     def report_many(self, outcomes: Sequence[OutcomeReport], seconds: float | None) -> Steps[list[ReportResult]]:

@@ -76,7 +76,8 @@ class NudgeDecision(msgspec.Struct, frozen=True, kw_only=True):
     A degraded decision has no id and no propensity: nothing can be reported for it. `propensities`: probability of
     every eligible arm; `excluded`: reason of every other one. `moment`: the moment of the journey that holds, None for
     "not now", and where a stage was named. `release`: the approved version that decided, None where what is learned
-    live did.
+    live did. `outcome_token`: what its outcomes have to bring, where the service wants one; reports of this decision
+    pass it along.
     """
 
     nudge: OfferedNudge
@@ -93,6 +94,7 @@ class NudgeDecision(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     moment: str | None = None
     release: ServingRelease | None = None
+    outcome_token: str | None = None
     degraded: bool = False
     why: str = ""
 
@@ -107,6 +109,7 @@ class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     value: float | None = None
     outcome_id: str | None = None
     occurred_at: dt.datetime | None = None
+    outcome_token: str | None = None
 
 
 class ReportResult(msgspec.Struct, frozen=True, kw_only=True):

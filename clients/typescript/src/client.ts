@@ -206,6 +206,9 @@ export class JourneyClient {
       decision_id: id,
       kind,
       ...(value === undefined ? {} : { value }),
+      ...(typeof decision === "string" || decision.degraded || !decision.outcome_token
+        ? {}
+        : { outcome_token: decision.outcome_token }),
       ...(options.outcomeId === undefined ? {} : { outcome_id: options.outcomeId }),
       ...(options.occurredAt === undefined ? {} : { occurred_at: options.occurredAt.toISOString() }),
     };

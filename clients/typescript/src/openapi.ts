@@ -892,6 +892,7 @@ export interface components {
             moment?: string | null;
             notes: string[];
             nudge: components["schemas"]["NudgeOut"];
+            outcome_token?: string;
             policy: string;
             policy_version: number;
             propensities: {
@@ -1198,7 +1199,8 @@ export interface components {
          *
          *         reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown. retraction:
          *         takes `value` back, or the whole reward if left out. opt_out: the person wants no more of this (unsubscribed, muted,
-         *         complained); it changes no reward, and guardrails count it.
+         *         complained); it changes no reward, and guardrails count it. `outcome_token`: as it came with the decision, where the
+         *         catalogue wants it (`rewards_of = "decider"`).
          */
         OutcomeRequest: {
             /** Format: uuid */
@@ -1207,6 +1209,7 @@ export interface components {
             kind: "activation" | "opt_out" | "retraction" | "reward";
             occurred_at?: string | null;
             outcome_id?: string | null;
+            outcome_token?: string | null;
             value?: number | null;
         };
         /** OverLimitReply */
@@ -1654,7 +1657,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1766,7 +1769,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1884,7 +1887,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2000,7 +2003,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2120,7 +2123,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2205,7 +2208,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2281,7 +2284,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2370,7 +2373,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2456,7 +2459,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2512,7 +2515,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2588,7 +2591,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2704,7 +2707,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2789,7 +2792,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2867,7 +2870,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2972,7 +2975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3086,7 +3089,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3193,7 +3196,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3298,7 +3301,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3412,7 +3415,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3527,7 +3530,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3631,7 +3634,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3725,7 +3728,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3811,7 +3814,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3885,7 +3888,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3941,7 +3944,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4010,7 +4013,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4077,7 +4080,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4144,7 +4147,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4211,7 +4214,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4278,7 +4281,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemReply"];
                 };
             };
-            /** @description The key lacks the scope */
+            /** @description The key lacks the scope, or an outcome its decision's token */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -145,7 +145,7 @@ def test_null_takes_consent_back(serving: Serving) -> None:
 def client_consent() -> dict[str, str]:
     """The shop's consents and the traits that carry them."""
     declared = parse(TEXT).journey
-    return {flag: declared.events[kept.event].properties[kept.property] for flag, kept in declared.consent.items()}
+    return {flag: declared.events[kept.event].path(kept.property) for flag, kept in declared.consent.items()}
 
 
 def test_what_cannot_be_credited_is_answered_counted_and_listed(held: Any) -> None:

@@ -82,6 +82,38 @@ def views(shop: Shop, count: int = 3, **more: Any) -> None:
         shop.event("Product Viewed", ago=count - i, product_id="shoe", price="49.90", **more)
 
 
+def test_what_is_personal_is_one_fact_and_one_retry_under_its_hash(
+    serving: Serving, clock: Callable[[], int], later: Later, store: Store, tmp_path: Path
+) -> None:
+    text = TEXT.replace('order = "order_id"', 'order = { name = "order_id", personal = true }')
+    (tmp_path / "shop.toml").write_text(f"personal_ids = true\n{text}", encoding="utf-8")
+    with serving(store, app=str(tmp_path / "shop.toml")) as client:
+        shop = Shop(client, clock)
+        shop.event("Product Added", ago=1200.0, product_id="shoe")
+        made = shop.ask()["decision_id"]
+        later(MINUTE)
+
+        def said(name: str, **more: Any) -> Any:
+            return shop.event(name, ago=0.0, **more)["event"]
+
+        assert said("Order Completed", event_id="first", order_id=1001)["credited"]["basket"] == made
+        assert said("Order Refunded", order_id="1001.0").get("credited") is None  # another text, another order
+        assert said("Order Completed", event_id="first", order_id="1001")["duplicate"]
+        again = said("Order Completed", event_id="second", order_id="1001")
+        assert again["not_credited"]["basket"].startswith("same fact")
+        assert said("Order Refunded", order_id="1001")["credited"]["basket"] == made
+        body = {"decision_id": made, "kind": "activation", "outcome_id": "mine"}
+        replies = [client.post("/v1/outcomes", json=body).json()["duplicate"] for _ in range(2)]
+        assert replies == [False, True]
+        other = body | {"outcome_id": "activation"}  # the name of a kind is the outcome without an id
+        client.post("/v1/outcomes", json=other)
+        assert client.post("/v1/outcomes", json={**other, "outcome_id": None}).json()["duplicate"]
+        told = client.get("/v1/users/ann/export").text
+        assert not any(f'"{plain}' in told for plain in ("first", "second", "1001", "mine", "event:first"))
+        salt = audit.salt_of(store, "salt")
+        assert all(engine.pseudonym(salt, plain) in told for plain in ("first", "second", "1001", "mine"))
+
+
 # -- journeys ------------------------------------------------------------------------------------------------------
 
 

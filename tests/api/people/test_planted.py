@@ -1,6 +1,7 @@
 """What a person sent is in no byte of the ledger, its log, a backup, an export or an artifact after an erasure."""
 
 import base64
+import hashlib
 import json
 import time
 import uuid
@@ -33,6 +34,15 @@ STORED = {
 """What reaches the file as it was sent: ids that clients choose, and declared properties."""
 
 
+PERSONAL = (
+    ("app = ", "personal_ids = true\napp = "),
+    ('product = "product_id"', 'product = { name = "product_id", personal = true }'),
+    ('order = "order_id"', 'order = { name = "order_id", personal = true }'),
+    ('price = "price"', 'price = "price", mail = { name = "email", personal = true }'),
+)
+"""What the shop declares so that only what must be read of people is kept as it was sent."""
+
+
 class Planted(NamedTuple):
     """Values of one person by what they are, and the id under which the person is erased."""
 
@@ -42,11 +52,16 @@ class Planted(NamedTuple):
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Any]:
+def app() -> str:
+    return str(SHOP)
+
+
+@pytest.fixture
+def service(tmp_path: Path, app: str) -> Iterator[Any]:
     hooks = tmp_path / "webhooks.toml"
     hooks.write_text(SEEN.format(secret=base64.b64encode(bytes(24)).decode()), encoding="utf-8")
     store, salt = f"sqlite:///{tmp_path / 'ledger.db'}", "pepper"
-    settings = Settings(app=str(SHOP), store=store, dev=True, salt=salt, webhooks=str(hooks))
+    settings = Settings(app=app, store=store, dev=True, salt=salt, webhooks=str(hooks))
     with TestClient(create_app(settings)) as client:
         yield client
 
@@ -139,6 +154,37 @@ def test_nothing_of_an_erased_person_is_in_file_log_backup_export_or_artifact(
     assert [mark for mark in marks if any(mark in place for place in places)] == []
     assert found(stays, raw(tmp_path)) == STORED
     assert service.post("/v1/outcomes", json={"decision_id": gone.other, "kind": "activation"}).status_code == 404
+
+
+class TestPersonalShop:
+    """The shop whose properties and ids are personal."""
+
+    @pytest.fixture
+    def app(self, tmp_path: Path) -> str:
+        text = SHOP.read_text(encoding="utf-8")
+        for plain, personal in PERSONAL:
+            assert plain in text
+            text = text.replace(plain, personal)
+        (tmp_path / "shop.toml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "shop.toml")
+
+    def test_personal_values_are_in_no_byte_of_the_ledger_and_in_nothing_that_is_told(
+        self, service: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        planted = plant(service, "ann")
+        time.sleep(1.0)  # a webhook endpoint that does not answer: its messages wait in the ledger
+        kept = {"unreadable revenue", "wants mail", "colour", "promotion"}  # an amount and so on: they are read
+        assert (tmp_path / "ledger.db-wal").stat().st_size > 0
+        assert found(planted, raw(tmp_path)) == kept
+        export = service.get(f"/v1/users/{planted.user}/export").text
+        paths = "/v1/events/uncredited", f"/v1/decisions/{planted.other}", "/metrics", "/v1/policies"
+        replies = [service.get(path) for path in paths]
+        assert [reply.status_code for reply in replies] == [200] * 4
+        told = [export, *(reply.text for reply in replies), caplog.text]
+        assert found(planted, *(text.encode() for text in told)) == kept
+        hashed = {*STORED, "mail"} - kept
+        key = hashlib.sha256(b"pepper").digest()
+        assert {kind for kind in hashed if engine.pseudonym(key, planted.values[kind]) in export} == hashed
 
 
 def to_zip_of(service: Any, stage: str) -> bytes:

@@ -324,3 +324,65 @@ def plant_ids(client: Any, user: str) -> list[str]:
     told: list[str] = client.get(f"/v1/users/{user}/export").json()["ids"]
     assert len(told) == 3
     return told
+
+
+def test_old_events_of_those_who_keep_coming_go_and_all_else_stays(
+    store: Store, serve: Serve, later: Callable[[float], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few at a time: their outcomes, journeys and links stay, and so does every sum."""
+    monkeypatch.setattr("api.people.retention.EVENTS", 3)
+    with serve(store, 'retention = { people = "30d", events = "40d" }\n') as client:
+        for n in range(8):
+            send(client, "ann", properties={"product_id": f"first {n}"}, anonymous_id="a browser")
+        made = ask(client, "ann", "basket")
+        later(60)
+        bought = {"event_id": "bought", "event": "Order Completed", "user_id": "ann", "properties": {"order_id": "A"}}
+        credited = client.post("/v1/events", json={"events": [bought]}).json()["events"][0]["event"]["credited"]
+        assert credited["basket"] == made
+        client.get("/v1/policies", params={"wait": True})
+        for _ in range(2):
+            later(19 * DAY)
+            send(client, "ann", properties={"product_id": "again"})
+        client.get("/v1/policies", params={"wait": True})
+        stages, everybody = audit.stages(store), ids(store, "ann")
+        before, receipt = sums(store, stages), client.get(f"/v1/decisions/{made}").json()
+        journey = client.get("/v1/users/ann/journey").json()
+        assert len(store.events(everybody)) == 11
+        later(2 * DAY + 120)
+        send(client, "ann", properties={"product_id": "last"})
+        assert eventually(lambda: len(store.events(everybody)) == 3)
+        assert eventually(lambda: len(store.erasures()) == 3)
+        assert [(one.events, one.decisions, one.ids) for one in store.erasures()] == [(3, 0, 0)] * 3
+        assert sums(store, stages) == before
+        assert client.get(f"/v1/decisions/{made}").json() == receipt
+        assert ids(store, "ann") == everybody
+        now = client.get("/v1/users/ann/journey").json()
+        assert now["events"]["added"]["count"] == journey["events"]["added"]["count"] + 1
+        assert store.meta()["retention_events"] == "9"
+        later(29 * DAY)
+        send(client, "ann")
+        assert ask(client, "ann", "basket") != made
+    assert rebuilt(store)
+    with serve(store, 'retention = { people = "30d", events = "40d" }\n') as client:
+        later(41 * DAY)
+        assert eventually(lambda: known(store, "ann") == [])
+        assert eventually(lambda: not store.erasures_under_way())
+    assert rebuilt(store)
+
+
+def test_bytes_of_old_events_leave_the_file(
+    ledger_file: Path, serve: Serve, later: Callable[[float], int], tmp_path: Path
+) -> None:
+    with closing(SqliteStore(ledger_file)) as store, serve(store, 'retention = { events = "30d" }\n') as client:
+        for what in ("an old", "a newer"):  # a journey goes on knowing the last value and the last event
+            colour = {"details": {"colour": f"{what} colour"}}
+            send(client, "ann", event_id=f"{what} id", event="Product Viewed", properties=colour)
+            later(60)
+        assert b"an old id" in raw(tmp_path)
+        assert b"an old colour" in raw(tmp_path)
+        later(30 * DAY + 1)
+        assert eventually(lambda: store.events(ids(store, "ann")) == [])
+        assert eventually(lambda: b"an old colour" not in raw(tmp_path))
+        assert eventually(lambda: b"an old id" not in raw(tmp_path))
+        assert client.get("/v1/users/ann/journey").json()["events"]["viewed"]["count"] == 2
+        assert list(store.damages()) == []

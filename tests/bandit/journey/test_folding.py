@@ -61,7 +61,7 @@ def test_what_a_user_declined_is_remembered_for_ever_and_once(rules: JourneyFold
     later = [event("viewed", DAY * i, product=f"p{i}") for i in range(1, 300)]
     state = folding.fold(rules, [*later, *said, event("nudge_declined", 4)])
     assert state.declined == ("b.y", "a.x")
-    assert folding.properties(rules, rules.named["Nudge Declined"], {"nudge": "a.x", "more": 1}).values == {
+    assert folding.properties(rules, rules.named["Nudge Declined"], {"nudge": "a.x", "more": 1}, str).values == {
         "nudge": "a.x"
     }
 
@@ -220,22 +220,22 @@ def test_facts_give_the_features_and_leave_out_what_would_not_fit(rules: Journey
 
 def test_only_declared_properties_are_kept(rules: JourneyFold) -> None:
     sent = {"product_id": "p" * 64, "price": 5, "details": {"colour": "red"}, "email": "a@b.c"}
-    assert folding.properties(rules, "viewed", sent).values == {"product": "p" * 64, "price": 5.0, "colour": "red"}
+    assert folding.properties(rules, "viewed", sent, str).values == {"product": "p" * 64, "price": 5.0, "colour": "red"}
     for bad in ("p" * 65, ["x"], {"x": 1}, float("nan"), 10**400, 1e16):
-        values, notes = folding.properties(rules, "viewed", {"details": {"colour": bad}})
+        values, notes = folding.properties(rules, "viewed", {"details": {"colour": bad}}, str)
         assert values == {}
         assert [note.partition(" ")[0] for note in notes] == ["properties.details.colour"]
-    assert folding.properties(rules, "", sent).values == {}
+    assert folding.properties(rules, "", sent, str).values == {}
 
 
 @pytest.mark.parametrize("sent", [1001, 1001.0, "1001"])
 def test_an_id_is_one_text_whatever_type_it_came_in(rules: JourneyFold, sent: object) -> None:
-    assert folding.properties(rules, "ordered", {"order_id": sent}).values["order"] == "1001"
+    assert folding.properties(rules, "ordered", {"order_id": sent}, str).values["order"] == "1001"
 
 
 @pytest.mark.parametrize("sent", ["x" * 65, "x" * 256, 10**16, 10**30, 12.5, " 7 ", "ÄÖ"])
 def test_a_long_id_is_an_id(rules: JourneyFold, sent: object) -> None:
-    assert folding.properties(rules, "ordered", {"order_id": sent}).values["order"] == str(sent)
+    assert folding.properties(rules, "ordered", {"order_id": sent}, str).values["order"] == str(sent)
 
 
 @pytest.mark.parametrize("sent", ["x" * 257, True, ["1"], {"id": 1}, 10**300, float("inf")])
@@ -243,29 +243,29 @@ def test_what_cannot_be_an_id_is_refused_and_not_read_as_absent(rules: JourneyFo
     if isinstance(sent, float):
         sent = [sent]
     with pytest.raises(InvalidRequest, match=r"properties\.order_id"):
-        folding.properties(rules, "ordered", {"order_id": sent})
+        folding.properties(rules, "ordered", {"order_id": sent}, str)
 
 
 @pytest.mark.parametrize("sent", [None, ""])
 def test_no_id_is_none(rules: JourneyFold, sent: object) -> None:
-    assert folding.properties(rules, "ordered", {"order_id": sent}).values == {"order": None}
-    assert folding.properties(rules, "ordered", {}).values == {}
+    assert folding.properties(rules, "ordered", {"order_id": sent}, str).values == {"order": None}
+    assert folding.properties(rules, "ordered", {}, str).values == {}
 
 
 @pytest.mark.parametrize("sent", [["50"], {"amount": 5}, "5" * 65, 1e16])
 def test_an_amount_that_cannot_be_kept_is_unreadable_and_not_missing(rules: JourneyFold, sent: object) -> None:
-    assert folding.properties(rules, "ordered", {"revenue": sent}).values == {"revenue": folding.UNREADABLE}
+    assert folding.properties(rules, "ordered", {"revenue": sent}, str).values == {"revenue": folding.UNREADABLE}
 
 
 def test_a_currency_is_kept_where_it_is_not_the_apps(rules: JourneyFold) -> None:
     def kept(currency: object) -> object:
-        return folding.properties(rules, "ordered", {"currency": currency}).values.get(folding.CURRENCY)
+        return folding.properties(rules, "ordered", {"currency": currency}, str).values.get(folding.CURRENCY)
 
     assert [kept(c) for c in ("USD", "usd", rules.catalogue.currency, "", None)] == ["USD", "USD", None, None, None]
     for bad in (5, "dollars and cents"):
         with pytest.raises(InvalidRequest, match=r"properties\.currency"):
             kept(bad)
-    assert folding.properties(rules, "viewed", {"currency": "USD"}).values == {}  # it carries no amount
+    assert folding.properties(rules, "viewed", {"currency": "USD"}, str).values == {}  # it carries no amount
 
 
 def test_null_takes_an_earlier_value_away(rules: JourneyFold) -> None:
@@ -363,3 +363,58 @@ def _toml(value: Any) -> str:
 
 def test_the_helper_above_changes_nothing_else() -> None:
     assert parse(changed("journey.visit", "30m")) == parse(TEXT)
+
+
+def test_a_personal_property_is_kept_as_its_hash_whatever_form_it_was_sent_in() -> None:
+    declared = TEXT.replace('order = "order_id"', 'order = { name = "order_id", personal = true }')
+    declared = declared.replace('price = "price"', 'price = "price", colours = { name = "colours", personal = true }')
+    rules = folding.rules(parse(declared))
+
+    def kept(event_: str, sent: dict[str, Any]) -> dict[str, Any]:
+        return folding.properties(rules, event_, sent, lambda text: f"<{text}>").values
+
+    assert [kept("ordered", {"order_id": sent}) for sent in (1001, 1001.0, "1001")] == [{"order": "<1001>"}] * 3
+    assert kept("ordered", {"order_id": "o" * 256}) == {"order": f"<{'o' * 256}>"}
+    assert kept("ordered", {"order_id": "null"}) == {"order": "null"}  # it identifies no order, hashed or not
+    assert kept("ordered", {"order_id": None}) == kept("ordered", {"order_id": ""}) == {"order": None}
+    colours = ("red", 5, True, None)
+    found = [kept("viewed", {"colours": colour}) for colour in colours]
+    assert found == [{"colours": "<red>"}, {"colours": "<5>"}, {"colours": "<True>"}, {"colours": None}]
+    assert kept("viewed", {"colours": "c" * 65, "price": 5}) == {"price": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("plain", "personal", "path", "problem"),
+    [
+        ('price = "price"', 'price = { name = "price", personal = true }', "stages.look.derived.price", "a feature"),
+        (
+            '= "revenue" }\nkey',
+            '= { name = "revenue", personal = true } }\nkey',
+            "stages.later.outcomes.ordered.value",
+            "an amount",
+        ),
+        ('"promotion_id"', '{ name = "promotion_id", personal = true }', "stages.pay.outcomes.seen.by", "the name of"),
+        ('"wants_mail"', '{ name = "wants_mail", personal = true }', "journey.consent.mail", "a consent"),
+        (
+            'order = "order_id", revenue',
+            'order = { name = "order_id", personal = true }, revenue',
+            "stages.basket.outcomes.refunded.of",
+            "only one of them is personal",
+        ),
+        (
+            'product = "product_id", price',
+            'product = { name = "product_id", personal = true }, price',
+            "stages.look.moments.hesitates",
+            "only one of them is personal",
+        ),
+        ("mobile = { ", "mobile = { personal = true, ", "stages.look.features.mobile.personal", "is learned from"),
+        ('"email"', "{ personal = true }", "journey.events.viewed.properties.mail.name", "missing"),
+        ('"email"', "3", "journey.events.viewed.properties.mail", "Expected"),
+    ],
+)
+def test_what_must_be_read_is_not_personal(plain: str, personal: str, path: str, problem: str) -> None:
+    text = TEXT.replace('price = "price"', 'price = "price", mail = "email"')
+    with pytest.raises(CatalogueError) as error:
+        parse(text.replace(plain, personal))
+    assert path in {one.field for one in error.value.mistakes}
+    assert all(problem in one.problem for one in error.value.mistakes)

@@ -109,6 +109,18 @@ def test_a_retry_waits_as_long_as_it_is_asked_to_and_a_drawn_time_more(
     assert network.pauses == [asked + 0.025]
 
 
+def test_reports_of_a_decision_bring_the_token_that_came_with_it(client: Client) -> None:
+    decided: tuple[int, Any, Any] = (200, {}, {**DECIDED, "decision_id": str(DECISION), "outcome_token": "ab" * 16})
+    network = Network([decided, *[(200, {}, {"recorded": True})] * 6])
+    face = client(network)
+    decision = face.decide("u-1", stage="cart")
+    for report in (face.reward, face.activate, face.retract, face.opt_out):
+        report(decision)
+    face.reward(DECISION)
+    face.reward(msgspec.structs.replace(decision, outcome_token=None))
+    assert [body.get("outcome_token") for body in network.bodies()[1:]] == ["ab" * 16] * 4 + [None] * 2
+
+
 def test_an_opt_out_says_so_and_has_no_value(client: Client) -> None:
     network = Network([(200, {}, RECORDED)])
     when = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)

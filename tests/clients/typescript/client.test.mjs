@@ -267,6 +267,16 @@ for (const [more, parts] of [[0, [3]], [1, [2, 1]]]) {
   });
 }
 
+test("reports of a decision bring the token that came with it", async () => {
+  const token = "ab".repeat(16);
+  const net = network([[200, {}, RECORDED]]);
+  const decision = { degraded: false, decision_id: ID, outcome_token: token };
+  for (const name of ["reward", "activate", "retract", "optOut"]) await made(net)[name](decision);
+  await made(net).reward(ID);
+  await made(net).reward({ ...decision, outcome_token: undefined });
+  assert.deepEqual(net.bodies().map((body) => body.outcome_token), [...Array(4).fill(token), undefined, undefined]);
+});
+
 test("an opt-out says so and has no value", async () => {
   const net = network([[200, {}, RECORDED]]);
   assert.equal((await made(net).optOut(ID, { occurredAt: new Date("2026-01-02T00:00:00Z") })).recorded, true);
