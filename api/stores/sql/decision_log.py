@@ -29,8 +29,8 @@ from api.stores.sql.rows.decisions import (
     OUTCOME_COLUMNS,
     SETTLEMENT_COLUMNS,
     columns_of,
-    decision_of,
     decision_row,
+    decisions_of,
     earlier_of,
     insert,
     marks,
@@ -244,7 +244,7 @@ class SqlDecisionLog(SqlPart):
         if any(row[1] not in specs for row in rows):  # registered by the service since a reader opened the file
             self._specs = self._specs_of(conn.execute(SPECS).fetchall())
             specs = {key: digest for key, digest, _ in self._specs}
-        decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
+        decisions = decisions_of(specs, rows)
         outcomes: dict[uuid.UUID, list[Outcome]] = {}
         query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
                     WHERE decision IN ({marks(rows)}) AND seq <= ? ORDER BY seq"""  # noqa: S608
@@ -266,9 +266,16 @@ class SqlDecisionLog(SqlPart):
     def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
         """Settlements of decisions, by the numbers of these, in order."""
         columns, found = ", ".join(("seq", *SETTLEMENT_COLUMNS)), dict[int, list[Settlement]]()
-        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)}) ORDER BY seq"  # noqa: S608
-        for done in map(settlement_of, conn.execute(query, seqs)):
-            found.setdefault(done.decision_seq, []).append(done)
+        first, last, values = min(seqs), max(seqs), seqs
+        which = f"decision_seq IN ({marks(seqs)})"
+        if last - first < 2 * len(seqs):  # most of those between are asked for: one range of the index
+            which, values = "decision_seq BETWEEN ? AND ?", (first, last)
+        wanted = set(seqs)
+        for done in map(settlement_of, conn.execute(f"SELECT {columns} FROM settlements WHERE {which}", values)):  # noqa: S608
+            if done.decision_seq in wanted:
+                found.setdefault(done.decision_seq, []).append(done)
+        for several in found.values():
+            several.sort(key=lambda done: done.seq)
         return found
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:
