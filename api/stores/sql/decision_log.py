@@ -15,6 +15,7 @@ from api.stores.decision_log import (
     DecisionTallies,
     EarlierDecision,
     LedgerPosition,
+    NumberedOutcome,
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
@@ -179,6 +180,17 @@ class SqlDecisionLog(SqlPart):
                 for number, *row in conn.execute(query, (*values, NOT_NOW, most)):
                     found[number].append(EarlierDecision(*earlier_of(row)))
         return found
+
+    def outcomes_after(self, stage: str, after: int, most: int) -> list[NumberedOutcome]:
+        """As `DecisionLog.outcomes_after`, in one reading transaction."""
+        columns = ", ".join(f"o.{column}" for column in OUTCOME_COLUMNS)
+        query = f"""SELECT o.seq, d.seq, d.at, coalesce(v.seq, 0), {columns}
+                    FROM outcomes o JOIN decisions d ON d.id = o.decision
+                    LEFT JOIN outcomes v ON o.voids <> '' AND v.decision = o.decision AND v.id = o.voids
+                    WHERE o.seq > ? AND d.stage = ? AND d.user <> x'' ORDER BY o.seq LIMIT ?"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            rows = conn.execute(query, (after, stage, most)).fetchall()
+        return [NumberedOutcome(*row[:4], outcome_of(row[4:])) for row in rows]
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
