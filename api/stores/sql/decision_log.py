@@ -190,7 +190,7 @@ class SqlDecisionLog(SqlPart):
                     WHERE o.seq > ? AND d.stage = ? AND d.user <> x'' ORDER BY o.seq LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             rows = conn.execute(query, (after, stage, most)).fetchall()
-        return [NumberedOutcome(*row[:4], outcome_of(row[4:])) for row in rows]
+        return [NumberedOutcome(row[0], row[1], row[2], row[3], outcome_of(row[4:])) for row in rows]
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
