@@ -276,16 +276,14 @@ class SqlDecisionLog(SqlPart):
         return records
 
     def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
-        """Settlements of decisions, by the numbers of these, in order."""
+        """Settlements of decisions, by the numbers of these, in order; and those of others between them."""
         columns, found = ", ".join(("seq", *SETTLEMENT_COLUMNS)), dict[int, list[Settlement]]()
         first, last, values = min(seqs), max(seqs), seqs
         which = f"decision_seq IN ({marks(seqs)})"
         if last - first < 2 * len(seqs):  # most of those between are asked for: one range of the index
             which, values = "decision_seq BETWEEN ? AND ?", (first, last)
-        wanted = set(seqs)
         for done in map(settlement_of, conn.execute(f"SELECT {columns} FROM settlements WHERE {which}", values)):  # noqa: S608
-            if done.decision_seq in wanted:
-                found.setdefault(done.decision_seq, []).append(done)
+            found.setdefault(done.decision_seq, []).append(done)
         for several in found.values():
             several.sort(key=lambda done: done.seq)
         return found
