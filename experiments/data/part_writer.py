@@ -212,6 +212,14 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(folder.name + ".part")
 
 
+def remove(folder: Path) -> None:
+    """Remove the parts and the manifest of a folder, whole or not; and the folder, unless something else is in it."""
+    for lies in (folder, unfinished(folder)):
+        if lies.is_dir():
+            _remove_ours(lies, set())
+            _remove_empty(lies)
+
+
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

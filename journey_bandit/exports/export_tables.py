@@ -6,7 +6,6 @@ what an erasure overwrites; so a table is continued after its last row, and writ
 are in the guide `exports`.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
@@ -21,8 +20,8 @@ from pyarrow import parquet
 from api.stores.decision_log import NumberedOutcome
 from bandit.records import Event, Settlement
 from bandit.tables.decision_log import KEY, LogMetadata
-from experiments.data import part_files
-from experiments.data.part_files import PartEntry, PartManifest
+from experiments.data import part_files, part_writer
+from experiments.data.part_files import MANIFEST, PartEntry, PartManifest
 from experiments.data.part_writer import PartWriter, unfinished
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
@@ -125,15 +124,17 @@ TABLES = {
 
 def there(export: Path) -> list[str]:
     """Names of the tables that an export has, or one that was interrupted had."""
-    return [name for name in TABLES if _folder(export, name).exists() or unfinished(_folder(export, name)).exists()]
+    return [
+        name
+        for name in TABLES
+        if (_folder(export, name) / MANIFEST).exists() or unfinished(_folder(export, name)).exists()
+    ]
 
 
 def remove(export: Path, names: Collection[str] = tuple(TABLES)) -> None:
-    """Remove these tables of an export, whole or not."""
+    """Remove these tables of an export, whole or not; what others put into their folders stays."""
     for name in names:
-        for folder in (_folder(export, name), unfinished(_folder(export, name))):
-            if folder.exists():
-                shutil.rmtree(folder)
+        part_writer.remove(_folder(export, name))
 
 
 def write(export: Path, name: str, log: LedgerLog, told: PartManifest, facts: LogMetadata, rows: int) -> int:

@@ -270,6 +270,25 @@ def test_a_damaged_part_is_written_again(ledger: Growing, export: Export, tmp_pa
     assert same_as_anew(tmp_path / "log", export)
 
 
+def test_what_others_put_into_the_folder_of_a_table_stays(ledger: Growing, export: Export, tmp_path: Path) -> None:
+    """Also if all is written again, or a table has no rows any more; and a folder without a manifest is no table."""
+    export(tmp_path / "log", "--continue", "--with", "outcomes,events")
+    mine = [tmp_path / "log" / name / "mine.txt" for name in ("_outcomes", "_events", "_settlements")]
+    mine[2].parent.mkdir()
+    for path in mine:
+        path.write_text("mine")
+    store = ledger.store()
+    for user in {one.user for one in ledger.made}:
+        offline.erase(store, user, 5, forget=True)
+    store.close()
+    ledger.grow(20)
+    done = export(tmp_path / "log", "--continue")
+    assert "outcomes: there are none" in done.output
+    assert "events: there are none" in done.output
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert {path.name for path in (tmp_path / "log").glob("_*/*")} == {"mine.txt"}
+
+
 def documented(name: str) -> dict[str, str]:
     """Columns of a table and their types as the guide lists them."""
     section = GUIDE.read_text(encoding="utf-8").split(f"### `_{name}`\n")[1].split("\n#")[0]
