@@ -37,6 +37,7 @@ from journey_bandit import processes
 _OWN = 4_000  # decisions that the service makes itself
 _HOUR = 3_600_000_000
 _SCALE = 1e-6  # of windows: what was decided settles at once
+_COUNTS = 900.0  # seconds that a service may take to count copied rows at its first start
 _CONTEXT = {"price": 420, "days_to_departure": 12, "searches_24h": 4, "minutes_idle": 35}
 
 
@@ -52,7 +53,7 @@ def serving(folder: Path, scale: float) -> Iterator[str]:
     where = ("--app", "travel", "--store", f"sqlite:///{folder / 'ledger.db'}", "--port", str(port), "--dev")
     server = processes.serve(*where, "--salt", "bench", "--window-scale", str(scale), log=log)
     with processes.stopping(server):
-        processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
+        processes.wait(server, f"http://{HOST}:{port}/health/ready", log, _COUNTS)
         yield f"http://{HOST}:{port}"
 
 

@@ -1,11 +1,17 @@
-"""Export: seconds and memory that `journey-bandit export` takes on a large ledger, and those of a continued one.
+"""Export: seconds and memory that `journey-bandit export` takes on a large ledger, those of a continued one, and what
+it costs the decisions of the service meanwhile.
 
-    python -m benchmarks.export [--decisions 1000000] [--new 10000]
+    python -m benchmarks.export [--decisions 1000000] [--new 10000] [--rate 150] [--seconds 10] [--rounds 4]
 
 Starts a service of the travel app on a SQLite ledger of so many settled decisions, as `benchmarks.console` makes it,
 and exports the stage in a process of its own: whole, and again with `--continue` after so many new decisions. Printed
 are seconds, seconds of a processor, the largest resident memory of that process, bytes on disk, and the time that
 `evaluate` and, if it is installed, DuckDB's lift take on the export. The load of the machine at the start is printed.
+
+Then decisions come to the service at a fixed rate, whether or not the last one is answered, in rounds of one run: in
+each once alone, once beside an export of the whole stage, and once beside one under `nice -n 10`. Printed are the 50th
+and 99th percentile of ms until a decision was answered, of all rounds, and the ratio to those alone. An export that has
+not ended with its turn is stopped. The clients that ask share the processors too.
 """
 
 import argparse
@@ -18,14 +24,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from benchmarks import console
+from benchmarks.load.open_loop import offer
 
 _GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "exports.md"
+_STARTS = 3.0  # seconds that an export takes to begin reading
 _YEAR = 365 * 86_400_000_000
 
 
@@ -48,6 +58,37 @@ def measured(arguments: Sequence[str]) -> Run:
     return Run(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
+@contextmanager
+def beside(command: Sequence[str]) -> Iterator[None]:
+    """A command runs meanwhile, and is stopped at the end. Raises RuntimeError if it had ended before: what was
+    measured beside it was partly alone.
+    """
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+            if process.poll() is not None:
+                raise RuntimeError("the export ended before its turn: more decisions, or fewer seconds")
+        finally:
+            process.kill()
+
+
+def answered(folder: Path, given: argparse.Namespace) -> dict[str, list[float]]:
+    """Ms until decisions were answered, alone and beside exports, in turns."""
+    took = dict[str, list[float]]()
+    whole = (sys.executable, "-m", "journey_bandit", "export", "--ledger", str(folder / "ledger.db"), "--stage", "cart")
+    with console.serving(folder, 1.0) as url:
+        port = int(url.rsplit(":", 1)[1])
+        for turn in range(given.rounds):
+            for name, before in (("alone", None), ("export", ()), ("nice", ("nice", "-n", "10"))):
+                with ExitStack() as turns:
+                    if before is not None:
+                        turns.enter_context(beside((*before, *whole, str(folder / f"{name}-{turn}"))))
+                        time.sleep(_STARTS)
+                    load = offer(port, console.decide, rate=given.rate, seconds=given.seconds, connections=64)
+                    took.setdefault(name, []).extend(load.latencies)
+    return took
+
+
 def add(ledger: Path, decisions: int) -> None:
     """Append so many settled decisions to the ledger, a year later."""
     with closing(sqlite3.connect(ledger)) as conn:
@@ -66,6 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decisions", type=int, default=1_000_000)
     parser.add_argument("--new", type=int, default=10_000)
+    parser.add_argument("--rate", type=float, default=150.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {given.decisions:,} decisions")
     with tempfile.TemporaryDirectory() as made:
@@ -84,6 +128,11 @@ def main() -> None:
             start = time.perf_counter()
             duckdb.sql(lift().replace("cart-log", str(to))).fetchall()
             print(f"{'DuckDB':<12}{time.perf_counter() - start:8.2f} s")
+        took = answered(folder, given)
+    alone = np.percentile(took["alone"], [50, 99])
+    for name, latencies in took.items():
+        p50, p99 = np.percentile(latencies, [50, 99])
+        print(f"{name:<12}p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  ratio {p50 / alone[0]:.2f} and {p99 / alone[1]:.2f}")
 
 
 def _say(name: str, run: Run) -> None:

@@ -24,11 +24,11 @@ def serve(*options: str, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "journey_bandit", "serve", *options], stdout=file, stderr=file)
 
 
-def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float = _START_SECONDS) -> None:
     """Return when `url` answers 200. Raises RemoteError if the server ended (with the end of its log)
-    or took too long.
+    or took longer than `seconds`.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + seconds
     with httpx.Client(timeout=2.0) as client:  # one: each reads the certificates of the machine, 30 ms
         while time.monotonic() < deadline:
             if server.poll() is not None:
@@ -38,7 +38,7 @@ def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 if client.get(url).status_code == 200:
                     return
             time.sleep(_PAUSE_SECONDS)
-    raise RemoteError(f"{url} did not answer within {_START_SECONDS:.0f} s: see {log}")
+    raise RemoteError(f"{url} did not answer within {seconds:.0f} s: see {log}")
 
 
 @contextlib.contextmanager

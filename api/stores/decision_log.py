@@ -82,6 +82,18 @@ class EarlierDecision(NamedTuple):
     refused: bool
 
 
+class NumberedOutcome(NamedTuple):
+    """Outcome with its number in the ledger `seq`, the number of its decision, and when that was made (µs). `voids`:
+    number of the outcome of the same decision that it takes out of force, 0 for none.
+    """
+
+    seq: int
+    decision_seq: int
+    decided: int
+    voids: int
+    outcome: Outcome
+
+
 class UserOverLimit(NamedTuple):
     """User over a stage's contribution limit: keyed hash, and how many of their decisions were over it, and the newest
     of these (µs).
@@ -237,6 +249,10 @@ class DecisionLog(Protocol):
         """Earlier decisions for each (user id, number of a decision) in `asked`: those of that user numbered below it,
         the newest first, at most so many. Those of the control group and those at no moment are left out.
         """
+        ...
+
+    def outcomes_after(self, stage: str, after: int, most: int) -> list[NumberedOutcome]:
+        """Outcomes of a stage's decisions that are numbered above `after`, in order, at most so many."""
         ...
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:

@@ -129,6 +129,14 @@ class EventLog(Protocol):
         """
         ...
 
+    def events_after(self, after: int, most: int) -> list[tuple[int, Event]]:
+        """Events numbered above `after` with their numbers, in the order in which they came, at most so many."""
+        ...
+
+    def last_event(self) -> int:
+        """Number of the newest event, 0 before any."""
+        ...
+
     def events(self, users: Collection[bytes]) -> list[Event]:
         """Every event that came under these ids, in the order in which they happened."""
         ...

@@ -33,7 +33,8 @@ UNREADABLE = (pa.ArrowException, OSError)
 
 class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Entry of a manifest: name of the part's file in its folder, its rows, its size in bytes, the SHA-256 of these in
-    hexadecimal, and the number of its last decision. Manifests of others may leave out the last two.
+    hexadecimal, and the number of its last row: of its decision, outcome, settlement or event. Manifests of others may
+    leave out the last two.
     """
 
     file: str
@@ -43,15 +44,16 @@ class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     last: int = 0
 
 
-class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Position of a log in the ledger that it was read from: the numbers of the last decision, settlement, outcome and
-    entry of the log of erasures that it rests on.
+    entry of the log of erasures that it rests on; of the last event, in a table of events alone.
     """
 
     decision: int
     settlement: int
     outcome: int
     erasure: int
+    event: int = 0
 
 
 class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

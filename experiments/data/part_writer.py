@@ -45,6 +45,8 @@ class PartWriter:
     raises, what a manifest names stays under the other name. Writing raises InvalidRequest if the parts that stay have
     other columns.
 
+    `number` is the column whose numbers rise from row to row, and the field of the position that the last of them is.
+
     `written` is how many rows were given to `write`, `parts` what the manifest will say of them, and
     `told` what `begun` returned. For one thread.
     """
@@ -57,10 +59,11 @@ class PartWriter:
         begun: Callable[[], PartManifest] = lambda: _EMPTY,
         *,
         continued: bool = False,
+        number: str = NUMBER,
     ):
         self.folder, self.written, self.parts = folder, 0, list[PartEntry]()
         self._size, self._unfinished = rows, unfinished(folder)
-        self._begun, self.told, self._continued = begun, _EMPTY, continued
+        self._begun, self.told, self._continued, self._number = begun, _EMPTY, continued, number
         self._metadata = {KEY: msgspec.json.encode(facts), MARK: b"1"}
         self._held, self._waiting, self._last = list[Any](), 0, 0
         self._file: Any = None
@@ -109,7 +112,7 @@ class PartWriter:
 
     def write(self, columns: Mapping[str, NDArray[Any]] | Any) -> None:
         """Append rows: arrays (n,) by column, or an Arrow table; the same columns with the same types each time, among
-        them `decision`, whose numbers rise. The arrays must not be changed afterwards.
+        them the one with numbers that rise. The arrays must not be changed afterwards.
         """
         table = pa.table(columns)
         self._held.append(table)
@@ -140,7 +143,7 @@ class PartWriter:
         if self._file is None:
             self._file = self._opened(table.schema)
         self._file.write_table(table, row_group_size=rows)
-        self._last = table[NUMBER][-1].as_py()
+        self._last = table[self._number][-1].as_py()
         self._held = [waiting.slice(rows)]
         self._waiting, self._room = self._waiting - rows, self._room - rows
         if not self._room:
@@ -158,7 +161,7 @@ class PartWriter:
             compression="zstd",
             compression_level=1,
             use_dictionary=texts,
-            write_statistics=[name for name in _WITH_STATISTICS if name in schema.names],
+            write_statistics=[name for name in schema.names if name in (self._number, *_WITH_STATISTICS)],
             write_page_checksum=True,
         )
 
@@ -187,7 +190,7 @@ class PartWriter:
         where = self.told.position
         if where is None:
             return self._with_parts(self.told)
-        ended = msgspec.structs.replace(where, decision=self.parts[-1].last)
+        ended = msgspec.structs.replace(where, **{self._number: self.parts[-1].last})
         return self._with_parts(msgspec.structs.replace(self.told, position=ended))
 
     def _with_parts(self, told: PartManifest) -> PartManifest:
@@ -207,6 +210,14 @@ class PartWriter:
 def unfinished(folder: Path) -> Path:
     """The name of a folder of parts while it is being written."""
     return folder.with_name(folder.name + ".part")
+
+
+def remove(folder: Path) -> None:
+    """Remove the parts and the manifest of a folder, whole or not; and the folder, unless something else is in it."""
+    for lies in (folder, unfinished(folder)):
+        if lies.is_dir():
+            _remove_ours(lies, set())
+            _remove_empty(lies)
 
 
 def _made(folder: Path) -> Path:

@@ -3,6 +3,9 @@ for notebooks.
 """
 
 import datetime as dt
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from api.times import microseconds
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.part_files import PartManifest
-from experiments.data.part_writer import PartWriter
-from journey_bandit.exports import export_columns, export_continued
+from experiments.data.part_writer import PartWriter, unfinished
+from journey_bandit.exports import export_columns, export_continued, export_tables
 from journey_bandit.progress import Advance, progress
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
@@ -31,6 +34,13 @@ _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 @click.option("--until", type=_TIME, help="Only decisions made before this time (UTC).")
 @click.option("--continue", "go_on", is_flag=True, help="Keep the parts of TO that still hold; write what is new.")
 @click.option("--partition-rows", default=1_000_000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--with",
+    "more",
+    default="",
+    metavar="TABLES",
+    help="With these tables beside the decisions, with commas between: outcomes, settlements, events.",
+)
 @click.option("--segment", default="", metavar="FEATURE", help="With a column of the values of this feature.")
 def export(
     to: Path,
@@ -39,6 +49,7 @@ def export(
     since: dt.datetime | None,
     until: dt.datetime | None,
     partition_rows: int,
+    more: str,
     segment: str,
     *,
     go_on: bool,
@@ -52,19 +63,24 @@ def export(
     """
     log = ledger_log.open_log(ledger, stage)._replace(segment=segment)
     log = log._replace(made_from=_time(since), made_before=_time(until))
-    facts = _facts(log)
+    facts, asked = _facts(log), _tables(more)
     begun = partial(_begun, to, log, facts, go_on=go_on)
     with PartWriter(to, facts, partition_rows, begun, continued=go_on) as writer:
         position = writer.told.position
         assert position is not None  # noqa: S101 - it was just read
         log = log._replace(until=position.decision, settled=position.settlement)
         rest = log._replace(after=writer.parts[-1].last if writer.parts else 0)
-        with progress(f"{log.app}/{stage}: decisions written") as advance:
+        with progress(f"{log.app}/{stage}: decisions written") as advance, _without_collector():
             _write(writer, rest, advance, split=go_on)
         if not writer.rows:
             raise InvalidRequest(Problem("stage", f"{stage!r} has no decisions that count", "wait for some"))
+        writer.end_part()
+        with _without_collector():
+            beside = _write_tables(unfinished(to), asked, log, writer.told, partition_rows, go_on=go_on)
     new = f", {writer.written:,} of them written now" if go_on else ""
     click.echo(f"{to}: {writer.rows:,} decisions of {log.app}/{stage} in {len(writer.parts):,} parts{new}")
+    for name, rows in beside.items():
+        click.echo(f"{to / f'_{name}'}: {rows:,} {name}" if rows else f"{name}: there are none, so there is no folder")
     click.echo(f"manifest {writer.manifest.digest}")
     for note in ledger_log.of_those_who_stay(log):
         click.echo(f"note: {note}", err=True)
@@ -83,6 +99,43 @@ def _write(writer: PartWriter, log: LedgerLog, advance: Advance, *, split: bool)
             table, split = table.slice(int(np.argmax(unknown))), False
         writer.write(table)
         advance(len(rounds.reward))
+
+
+def _tables(names: str) -> list[str]:
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in export_tables.TABLES]:
+        known = ", ".join(export_tables.TABLES)
+        raise InvalidRequest(Problem("with", f"there is no table {unknown[0]!r}", f"some of {known}"))
+    return asked
+
+
+def _write_tables(
+    folder: Path, asked: Sequence[str], log: LedgerLog, told: PartManifest, partition_rows: int, *, go_on: bool
+) -> dict[str, int]:
+    """Write these tables, and those that a continued export has already, into its folder; their rows by name."""
+    if not go_on:
+        export_tables.remove(folder)  # of one that was killed
+    names = [name for name in export_tables.TABLES if name in {*asked, *export_tables.there(folder)}]
+    try:
+        return {name: export_tables.write(folder, name, log, told, _facts(log), partition_rows) for name in names}
+    except BaseException:
+        if not go_on:
+            export_tables.remove(folder)
+        raise
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Without Python's search for reference cycles: rows have none, and each search walks through all that are held.
+    Without them it takes a sixth of an export's time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _begun(to: Path, log: LedgerLog, facts: LogMetadata, *, go_on: bool) -> PartManifest:

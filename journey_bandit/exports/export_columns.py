@@ -7,6 +7,7 @@ Shapes: n decisions, k arms.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def _of_people(
     names = pa.array(log.arms, pa.string())
     begins = np.concatenate([[0], np.cumsum(rounds.eligible.sum(axis=1))]).astype(np.int32)
     found = {
-        "decision_id": pa.array([str(one.decision.id) for one in records], pa.string()),
+        "decision_id": _dashed([one.decision.id.bytes for one in records]),
         "user_hash": pa.array([one.decision.user.hex() for one in records], pa.string()),
         "time": pa.array(rounds.at, pa.timestamp("us", tz="UTC")),
         "arm": names.take(pa.array(rounds.action)),
@@ -76,6 +77,15 @@ def _of_people(
     }
     by_arm = {"propensity": rounds.propensities, "score": rounds.q_hat}
     return found | {f"{what}_{arm}": part[:, a] for what, part in by_arm.items() for a, arm in enumerate(log.arms)}
+
+
+def _dashed(ids: Sequence[bytes]) -> Any:
+    """Texts of n UUIDs, each of 16 bytes, as `str` of a UUID writes them."""
+    digits = np.frombuffer(b"".join(ids).hex().encode(), dtype=np.uint8).reshape(-1, 32)
+    texts = np.full((len(ids), 36), ord("-"), dtype=np.uint8)
+    for at, (begin, end) in enumerate(pairwise((0, 8, 12, 16, 20, 32))):
+        texts[:, begin + at : end + at] = digits[:, begin:end]
+    return pa.array(texts.view("S36").ravel(), pa.binary()).cast(pa.string())
 
 
 def _features(log: LedgerLog, records: Sequence[DecisionRecord]) -> Iterator[tuple[str, Any]]:

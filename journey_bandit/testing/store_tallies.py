@@ -9,7 +9,8 @@ from api.stores.decision_log import LAST, DecisionFilter, DecisionTally
 from api.stores.erasure_log import ErasedDecision
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
-from bandit.records import NOT_NOW, Decision
+from bandit.journey import folding
+from bandit.records import NOT_NOW, Decision, Event
 from journey_bandit.testing.store_builders import CATALOGUE, HOUR, START, ContractLedger, Decide, Report, decisions_of
 from journey_bandit.testing.store_erasures import of
 from journey_bandit.testing.store_erasures import settled as ended
@@ -107,6 +108,40 @@ class StoreTalliesContract:
         assert found(until=START + DAY) == [5, 3, 2, 1]
         (one,) = store.decisions_found(DecisionFilter(arm="call"), 0, LAST, 9)
         assert ledger.bits(one.decision) == ledger.bits(made[3])
+
+    def test_outcomes_are_read_in_the_order_in_which_they_came(
+        self, ledger: Any, decide: Decide, outcome: Report
+    ) -> None:
+        ledger.decided(decide(1), decide(2, "basket"), decide(3, at=START + 5))
+        void = msgspec.structs.replace(outcome(3, name="undo"), voids="order")
+        ledger.reported(outcome(3, name="order"), outcome(2), outcome(1, value=0.0), void)
+
+        def found(*asked: Any) -> list[tuple[Any, ...]]:
+            read = ledger.store.outcomes_after(*asked)
+            return [(one.seq, one.decision_seq, one.decided - START, one.voids, one.outcome.id) for one in read]
+
+        every = [(1, 3, 5, 0, "order"), (3, 1, 0, 0, "reward"), (4, 3, 5, 1, "undo")]
+        assert found("signup", 0, 9) == every
+        assert found("signup", 1, 1) == every[1:2]
+        assert found("basket", 0, 9) == [(2, 2, 0, 0, "reward")]
+        assert ledger.store.outcomes_after("basket", 0, 9)[0].outcome == outcome(2)
+        store, ann = ledger.store, decide(1).user
+        erasure = store.begin_erasure(of(ann))
+        store.erase_decisions([erasure], START, [ErasedDecision(one) for one in store.erasable([ann], 9)])
+        assert found("signup", 0, 9) == found("basket", 0, 9) == []
+
+    def test_events_are_read_in_the_order_in_which_they_came(self, ledger: Any) -> None:
+        store, (ann, bob) = ledger.store, (bytes([n]) * 16 for n in (1, 2))
+        assert store.last_event() == 0
+        told: dict[str, Any] = {"received": START, "name": "order", "properties": {"value": 3.5}}
+        made = [Event(id=f"e{n}", user=user, at=START - n, **told) for n, user in enumerate((ann, bob, ann))]
+        store.ingest(made, START, store.specs(), folding.rules(parse(CATALOGUE)))
+        assert store.events_after(0, 9) == list(enumerate(made, 1))
+        assert store.events_after(1, 1) == [(2, made[1])]
+        erasure = store.begin_erasure(of(ann))
+        store.erase_events([erasure], START, 9)
+        assert store.events_after(0, 9) == [(2, made[1])]
+        assert store.last_event() == 3
 
 
 def _several(decide: Decide) -> list[Decision]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from mlflow.tracking import MlflowClient
 from pyarrow import parquet
@@ -38,6 +39,11 @@ def digest(log: Path) -> str:
     return str(json.loads((log / "_manifest.json").read_bytes())["digest"])
 
 
+def queries() -> list[str]:
+    """The guide's queries in order: the lift, and the lift of each week."""
+    return re.findall(r"^```sql\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
 def answer(shop: Shop, *words: str) -> Any:
     done = shop.run(*words)
     assert done.exit_code in (0, 3), (done.output, done.exception)
@@ -46,7 +52,7 @@ def answer(shop: Shop, *words: str) -> Any:
 
 def test_the_lift_of_the_guides_query_is_what_monitor_says(shop: Shop, log: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    (query,) = re.findall(r"^```sql\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    query = queries()[0]
     (row,) = duckdb.sql(query.replace("cart-log", str(log))).fetchall()
     said = answer(shop, "monitor", "--ledger", shop.store, "--stage", STAGE, "--json")
     n, live, held, lift = row
@@ -55,6 +61,34 @@ def test_the_lift_of_the_guides_query_is_what_monitor_says(shop: Shop, log: Path
     assert lift == pytest.approx(said["lift"]["value"], rel=1e-12, abs=1e-12)
     assert held == pytest.approx(live - lift, rel=1e-12, abs=1e-12)
     assert abs(lift) > 1e-6
+
+
+def test_the_lift_of_each_week_adds_up_to_what_monitor_says(shop: Shop, log: Path, tmp_path: Path) -> None:
+    """Also where the decisions are of three weeks; the standard error is that of people, in numpy."""
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    table = pa.concat_tables([parquet.read_table(path) for path in sorted(log.glob("part-*.parquet"))])
+    weeks = np.arange(table.num_rows) // 500
+    at = table["at"].to_numpy() + weeks * 7 * 86_400_000_000
+    parquet.write_table(table.set_column(table.column_names.index("at"), "at", pa.array(at)), tmp_path / "p.parquet")
+    said = answer(shop, "monitor", "--ledger", shop.store, "--stage", STAGE, "--json")
+    for folder, several in ((log, False), (tmp_path, True)):
+        rows = duckdb.sql(queries()[1].replace("cart-log", str(folder))).fetchall()
+        assert (len(rows) > 2) == several
+        assert sum(n for _, _, n, _, _ in rows) == said["n"]
+        mean = sum(n * lift for _, _, n, lift, _ in rows) / said["n"]
+        assert mean == pytest.approx(said["lift"]["value"], rel=1e-12, abs=1e-12)
+    known = table.slice(0, said["n"])
+    held, share = known["holdout"].to_numpy(zero_copy_only=False), known["holdout_share"].to_numpy()
+    score = (known["net"].to_numpy() - known["expected_net_none"].to_numpy()) * np.where(
+        held, -1 / share, 1 / (1 - share)
+    )
+    week = (at[: said["n"]] // 86_400_000_000 + 3) // 7  # days since 1970 begin with a Thursday
+    for one, (monday, people, n, lift, error) in zip(np.unique(week), rows, strict=True):
+        mine, user = score[week == one], known["user"].to_numpy()[week == one]
+        sums = np.array([(mine[user == each] - mine.mean()).sum() for each in np.unique(user)])
+        assert (monday.weekday(), people, n) == (0, len(sums), len(mine))
+        assert lift == pytest.approx(mine.mean(), rel=1e-9, abs=1e-12)
+        assert error == pytest.approx(np.sqrt(len(sums)) * sums.std(ddof=1) / len(mine), rel=1e-9)
 
 
 def test_evaluating_the_export_is_evaluating_the_ledger(shop: Shop, log: Path, digest: str) -> None:

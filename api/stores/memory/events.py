@@ -63,6 +63,11 @@ class MemoryEventRows:
         """All events with their numbers, in order."""
         return ((seq, self._events[i][0]) for i, seq in self._numbers.items())
 
+    @property
+    def arrived(self) -> int:
+        """Number of the newest event, 0 before any."""
+        return self._arrived
+
     def newest_time(self, users: Collection[bytes], number: int) -> int | None:
         """As `EventRows.newest_time`."""
         times = sorted((event.at for event in self.events(users)), reverse=True)

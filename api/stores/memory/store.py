@@ -19,6 +19,7 @@ from api.stores.decision_log import (
     DecisionTallies,
     EarlierDecision,
     LedgerPosition,
+    NumberedOutcome,
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
@@ -236,6 +237,14 @@ class MemoryStore(Unshared):
         """As `EventLog.person`."""
         return self._rows.person(user, most)
 
+    def events_after(self, after: int, most: int) -> list[tuple[int, Event]]:
+        """As `EventLog.events_after`; looks through all events, which is enough for tests and trials."""
+        return list(islice(((seq, event) for seq, event in self._rows.numbered() if seq > after), most))
+
+    def last_event(self) -> int:
+        """As `EventLog.last_event`."""
+        return self._rows.arrived
+
     def events(self, users: Collection[bytes]) -> list[Event]:
         """As `EventLog.events`."""
         return sorted(self._rows.events(users), key=folding.order)
@@ -332,6 +341,16 @@ class MemoryStore(Unshared):
     def last(self) -> LedgerPosition:
         """As `DecisionLog.last`: the lengths of the lists."""
         return LedgerPosition(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
+
+    def outcomes_after(self, stage: str, after: int, most: int) -> list[NumberedOutcome]:
+        """As `DecisionLog.outcomes_after`; looks through all outcomes, which is enough for tests and trials."""
+        found = list[NumberedOutcome]()
+        for record in self.decisions(stage):
+            decision, told = record.decision, record.outcomes
+            numbers = {o.id: self._numbers[o.decision, o.id] for o in told}
+            for o in told:
+                found.append(NumberedOutcome(numbers[o.id], record.seq, decision.at, numbers.get(o.voids, 0), o))
+        return sorted((one for one in found if one.seq > after), key=lambda one: one.seq)[:most]
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`; with `at`, outcomes that came later are left out."""

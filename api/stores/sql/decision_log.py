@@ -15,6 +15,7 @@ from api.stores.decision_log import (
     DecisionTallies,
     EarlierDecision,
     LedgerPosition,
+    NumberedOutcome,
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
@@ -29,8 +30,8 @@ from api.stores.sql.rows.decisions import (
     OUTCOME_COLUMNS,
     SETTLEMENT_COLUMNS,
     columns_of,
-    decision_of,
     decision_row,
+    decisions_of,
     earlier_of,
     insert,
     marks,
@@ -180,6 +181,17 @@ class SqlDecisionLog(SqlPart):
                     found[number].append(EarlierDecision(*earlier_of(row)))
         return found
 
+    def outcomes_after(self, stage: str, after: int, most: int) -> list[NumberedOutcome]:
+        """As `DecisionLog.outcomes_after`, in one reading transaction."""
+        columns = ", ".join(f"o.{column}" for column in OUTCOME_COLUMNS)
+        query = f"""SELECT o.seq, d.seq, d.at, coalesce(v.seq, 0), {columns}
+                    FROM outcomes o JOIN decisions d ON d.id = o.decision
+                    LEFT JOIN outcomes v ON o.voids <> '' AND v.decision = o.decision AND v.id = o.voids
+                    WHERE o.seq > ? AND d.stage = ? AND d.user <> x'' ORDER BY o.seq LIMIT ?"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            rows = conn.execute(query, (after, stage, most)).fetchall()
+        return [NumberedOutcome(row[0], row[1], row[2], row[3], outcome_of(row[4:])) for row in rows]
+
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
         rows that settle meanwhile may be missing.
@@ -244,7 +256,7 @@ class SqlDecisionLog(SqlPart):
         if any(row[1] not in specs for row in rows):  # registered by the service since a reader opened the file
             self._specs = self._specs_of(conn.execute(SPECS).fetchall())
             specs = {key: digest for key, digest, _ in self._specs}
-        decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
+        decisions = decisions_of(specs, rows)
         outcomes: dict[uuid.UUID, list[Outcome]] = {}
         query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
                     WHERE decision IN ({marks(rows)}) AND seq <= ? ORDER BY seq"""  # noqa: S608
@@ -264,11 +276,16 @@ class SqlDecisionLog(SqlPart):
         return records
 
     def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
-        """Settlements of decisions, by the numbers of these, in order."""
+        """Settlements of decisions, by the numbers of these, in order; and those of others between them."""
         columns, found = ", ".join(("seq", *SETTLEMENT_COLUMNS)), dict[int, list[Settlement]]()
-        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)}) ORDER BY seq"  # noqa: S608
-        for done in map(settlement_of, conn.execute(query, seqs)):
+        first, last, values = min(seqs), max(seqs), seqs
+        which = f"decision_seq IN ({marks(seqs)})"
+        if last - first < 2 * len(seqs):  # most of those between are asked for: one range of the index
+            which, values = "decision_seq BETWEEN ? AND ?", (first, last)
+        for done in map(settlement_of, conn.execute(f"SELECT {columns} FROM settlements WHERE {which}", values)):  # noqa: S608
             found.setdefault(done.decision_seq, []).append(done)
+        for several in found.values():
+            several.sort(key=lambda done: done.seq)
         return found
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:

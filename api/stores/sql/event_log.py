@@ -60,6 +60,15 @@ class SqlEventLog(SqlDecisionLog):
             with self._ledger.one_state(conn):
                 return SqlEventRows(conn).person(user, most)
 
+    def events_after(self, after: int, most: int) -> list[tuple[int, Event]]:
+        """As `EventLog.events_after`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return SqlEventRows(conn).after(after, most)
+
+    def last_event(self) -> int:
+        """As `EventLog.last_event`."""
+        return self._ledger.number("SELECT coalesce(max(seq), 0) FROM events")
+
     def events(self, users: Collection[bytes]) -> list[Event]:
         """As `EventLog.events`, on the connection for look-ups."""
         with self._ledger.looking() as conn:

@@ -138,7 +138,7 @@ TYPES = {
 
 
 def documented() -> dict[str, str]:
-    """The guide's columns and their types; `<arm>` and the like stand for each of the stage."""
+    """The guide's columns of decisions and their types; `<arm>` and the like stand for each of the stage."""
     each: dict[str, list[str]] = {
         "<arm>": list(STAGE.arms),
         "<feature>": list(STAGE.features),
@@ -146,7 +146,8 @@ def documented() -> dict[str, str]:
         "<a>": [f"{a}" for a in range(K)],
     }
     found = list[tuple[str, str]]()
-    for row in re.findall(r"^\| (`.*?) \| (.*?) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE):
+    section = GUIDE.read_text(encoding="utf-8").split("\n## Columns\n")[1].split("\n## ")[0]
+    for row in re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE):
         names, types = re.findall(r"`(.*?)`", row[0]), row[1].split(", ")
         for name, kind in zip(names, types * len(names) if len(types) == 1 else types, strict=True):
             mark = next((mark for mark in each if mark in name), "")

@@ -55,6 +55,11 @@ class SqlEventRows:
         values = (*users, *(one for one in (since, newest) if one is not None))
         return list(map(_event, self._conn.execute(query, values)))
 
+    def after(self, after: int, most: int) -> list[tuple[int, Event]]:
+        """As `EventLog.events_after`, in one query."""
+        query = f"SELECT seq, {_COLUMNS} FROM events WHERE seq > ? AND user <> x'' ORDER BY seq LIMIT ?"  # noqa: S608
+        return [(seq, _event(row)) for seq, *row in self._conn.execute(query, (after, most)).fetchall()]
+
     def newest_time(self, users: Collection[bytes], number: int) -> int | None:
         """As `EventRows.newest_time`, in one query."""
         query = f"SELECT at FROM events WHERE user IN ({_marks(users)}) ORDER BY at DESC LIMIT 1 OFFSET ?"  # noqa: S608
