@@ -1,5 +1,6 @@
 """What a release needs is checked: versions that agree, a changelog, licences; and which Pythons are tried."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -75,3 +76,14 @@ def test_a_python_that_does_not_start_is_none(tmp_path: Path) -> None:
     found = python_matrix.pythons({"PATH": str(folder), "PYENV_ROOT": str(tmp_path / "pyenv")})
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert found == ({"3.11": folder / "python3.11"} if own == "3.11" else {}) | {"3.12": root / "python3.12"}
+
+
+def test_a_python_that_the_wheel_does_not_work_with_is_told_with_its_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python3.12"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    assert not python_matrix.tried("3.12", python, tmp_path / "no.whl", tmp_path / "3.12")
+    told = capsys.readouterr().out
+    assert re.match(r"3\.12: failed after \d+ s: CalledProcessError: .*venv.* non-zero exit status 3\.$", told)
