@@ -2,12 +2,13 @@
 
     python -m tools.release_check [--sbom CYCLONEDX-PY]
 
-Checked are: one version in pyproject.toml, CITATION.cff and CHANGELOG.md (a dated section of that version, or
-"Unreleased" with something in it), the wheel's files and licences, the licences of files of others in the source, and
-that the documentation builds. Every problem is told; exit status 1 if there is any.
+Checked are: one version in pyproject.toml, CITATION.cff, both clients, the OpenAPI document and CHANGELOG.md (a dated
+section of that version, or "Unreleased" with something in it), the wheel's files and licences, the licences of files of
+others in the source, and that the documentation builds. Every problem is told; exit status 1 if there is any.
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -47,16 +48,26 @@ SBOM = (*LISTED, "--output-reproducible", "--output-file", "dist/journey-bandit.
 
 
 def versions(root: Path) -> Iterator[str]:
-    """What is wrong with the version: of the citation, and of the changelog."""
+    """What is wrong with the version: of files that name it, and of the changelog."""
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    cited = str(yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8")).get("version"))
-    if cited != version:
-        yield f"CITATION.cff says version {cited}, pyproject.toml says {version}"
+    for path, said in _said(root):
+        if said != version:
+            yield f"{path} says version {said}, pyproject.toml says {version}"
     changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     dated = re.search(_DATED.format(re.escape(version)), changes, re.MULTILINE)
     unreleased = re.search(r"^## \[?Unreleased\]?\n(.*?)(?=^## |\Z)", changes, re.MULTILINE | re.DOTALL)
     if not dated and not (unreleased and re.search(r"^- ", unreleased[1], re.MULTILINE)):
         yield f"CHANGELOG.md has neither a section '## {version} - YYYY-MM-DD' nor anything under '## Unreleased'"
+
+
+def _said(root: Path) -> Iterator[tuple[str, str]]:
+    """Each file that names the version, and which."""
+    yield "CITATION.cff", str(yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8")).get("version"))
+    python = "clients/python/pyproject.toml"
+    yield python, tomllib.loads((root / python).read_text(encoding="utf-8"))["project"]["version"]
+    typescript, document = "clients/typescript/package.json", "docs/reference/openapi.json"
+    yield typescript, json.loads((root / typescript).read_text(encoding="utf-8"))["version"]
+    yield document, json.loads((root / document).read_text(encoding="utf-8"))["info"]["version"]
 
 
 def licences(root: Path) -> Iterator[str]:

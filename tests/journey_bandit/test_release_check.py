@@ -10,13 +10,21 @@ from tools import python_matrix
 from tools.release_check import LICENCES, failed, licences, versions
 from tools.wheel import ROOT
 
+NAMING = {
+    "CITATION.cff": "version: 1.2.0\n",
+    "clients/python/pyproject.toml": '[project]\nversion = "1.2.0"\n',
+    "clients/typescript/package.json": '{"version": "1.2.0"}',
+    "docs/reference/openapi.json": '{"info": {"version": "1.2.0"}}',
+}
 PYPROJECT = '[project]\nversion = "1.2.0"\nlicense-files = ["LICENSE"]\n'
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    (tmp_path / "CITATION.cff").write_text("version: 1.2.0\n")
+    for path, text in NAMING.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.0 - 2026-01-31\n\n- Something.\n")
     return tmp_path
 
@@ -25,10 +33,11 @@ def test_this_checkout_has_what_it_needs() -> None:
     assert [*versions(ROOT), *licences(ROOT)] == []
 
 
-def test_versions_that_differ_are_named(root: Path) -> None:
+@pytest.mark.parametrize("path", NAMING)
+def test_versions_that_differ_are_named(root: Path, path: str) -> None:
     assert list(versions(root)) == []
-    (root / "CITATION.cff").write_text("version: 1.1.0\n")
-    assert list(versions(root)) == ["CITATION.cff says version 1.1.0, pyproject.toml says 1.2.0"]
+    (root / path).write_text(NAMING[path].replace("1.2.0", "1.1.0"))
+    assert list(versions(root)) == [f"{path} says version 1.1.0, pyproject.toml says 1.2.0"]
 
 
 @pytest.mark.parametrize(
