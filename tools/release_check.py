@@ -1,10 +1,11 @@
 """Check what a release needs, and write its files into dist/: wheel, and bill of materials (CycloneDX).
 
-    python -m tools.release_check [--sbom CYCLONEDX-PY]
+    python -m tools.release_check [--tools FOLDER]
 
 Checked are: one version in pyproject.toml, CITATION.cff, both clients, the OpenAPI document and CHANGELOG.md (a dated
 section of that version, or "Unreleased" with something in it), the wheel's files and licences, the licences of files of
-others in the source, and that the documentation builds. Every problem is told; exit status 1 if there is any.
+others in the source, that the documentation builds, and that hadolint and the schemas of Kubernetes find nothing in the
+files to deploy with. Every problem is told; exit status 1 if there is any.
 """
 
 import argparse
@@ -30,21 +31,29 @@ _DATED = r"^## \[?{}\]? [-–] (\d{{4}}-\d\d-\d\d)$"
 def main() -> int:
     """What the command does: its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.release_check", description=__doc__)
-    parser.add_argument("--sbom", default="cyclonedx-py", help="command of cyclonedx-bom  [default: on PATH]")
-    sbom = parser.parse_args().sbom
+    says = "folder of cyclonedx-py, hadolint and kubernetes-validate  [default: on PATH]"
+    parser.add_argument("--tools", type=Path, default=Path(), help=says)
+    tools = parser.parse_args().tools
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
     problems = [*versions(ROOT), *licences(ROOT)]
     problems += wheel.wrong_files(wheel.build(DIST))
     problems += failed("the documentation does not build", [sys.executable, "-m", "sphinx", *DOCS])
-    problems += failed("there is no bill of materials", [sbom, *SBOM])
+    for problem, (name, *arguments) in CHECKS.items():
+        problems += failed(problem, [str(tools / name), *arguments])
     print("\n".join(problems) or f"ready: {', '.join(sorted(path.name for path in DIST.iterdir()))} in {DIST.name}/")
     return 1 if problems else 0
 
 
 DOCS = ("-W", "--keep-going", "-E", "-q", "-d", "docs-output/.doctrees", "docs", "docs-output")
 LISTED = ("requirements", "requirements.lock", "--pyproject", "pyproject.toml")
-SBOM = (*LISTED, "--output-reproducible", "--output-file", "dist/journey-bandit.cdx.json")
+DEPLOYMENT = "docs/guides/deployment"
+WRITTEN = ("--output-reproducible", "--output-file", "dist/journey-bandit.cdx.json")
+CHECKS = {
+    "there is no bill of materials": ("cyclonedx-py", *LISTED, *WRITTEN),
+    "hadolint finds faults": ("hadolint", "--no-color", f"{DEPLOYMENT}/Dockerfile"),
+    "Kubernetes would refuse the manifest": ("kubernetes-validate", "--strict", f"{DEPLOYMENT}/kubernetes.yaml"),
+}
 
 
 def versions(root: Path) -> Iterator[str]:
