@@ -24,7 +24,10 @@ from tools import wheel
 from tools.wheel import ROOT
 
 DIST = ROOT / "dist"
-LICENCES = {"simulations/datasets/data": "LICENSE-hillstrom.md"}  # folder with files of others → their licence
+LICENCES = {  # folder with files of others → their licence
+    "api/routes/swagger_ui": "LICENSE",
+    "simulations/datasets/data": "LICENSE-hillstrom.md",
+}
 _DATED = r"^## \[?{}\]? [-–] (\d{{4}}-\d\d-\d\d)$"
 
 

@@ -56,12 +56,13 @@ def test_the_changelog_has_a_dated_section_or_something_unreleased(root: Path, c
 
 
 def test_licences_that_are_missing_or_not_named_are_told(root: Path) -> None:
-    ((folder, name),) = LICENCES.items()
-    (root / folder).mkdir(parents=True)
-    (root / folder / name).write_text("MIT")
+    assert len(LICENCES) > 1
+    for folder, name in LICENCES.items():
+        (root / folder).mkdir(parents=True)
+        (root / folder / name).write_text("MIT")
     assert list(licences(root)) == [
         "LICENSE is missing or empty",
-        f"{folder}/{name} is not among license-files in pyproject.toml",
+        *(f"{folder}/{name} is not among license-files in pyproject.toml" for folder, name in LICENCES.items()),
     ]
 
 
