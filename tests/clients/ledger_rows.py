@@ -2,6 +2,7 @@
 
 import sqlite3
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ class LedgerRows(NamedTuple):
 
 def read(ledger: Path) -> LedgerRows:
     """Rows of a ledger in a SQLite file that no service writes to."""
-    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as conn:
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as conn:
         decisions = {uuid.UUID(bytes=i): arm for i, arm in conn.execute("SELECT id, arm FROM decisions")}
         rewards = [uuid.UUID(bytes=i) for (i,) in conn.execute("SELECT decision FROM outcomes WHERE kind = 'reward'")]
         events = [event for (event,) in conn.execute("SELECT id FROM events")]
