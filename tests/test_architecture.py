@@ -18,7 +18,7 @@ HOMES = {CLIENT: ROOT / "clients" / "python"}  # of packages that do not stand a
 
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
-    "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
+    "api": {"bandit", "litestar", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
     | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2", "opentelemetry"},
     CLIENT: {"httpx", "msgspec"},
 }

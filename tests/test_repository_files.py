@@ -19,11 +19,11 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def asked(text: str) -> set[str]:
-    return set(re.findall(r"\bmake ([a-z]+)", text))
+    return set(re.findall(r"\bmake ([a-z-]+)", text))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -4,6 +4,7 @@
     python -m tools.python_matrix
 
 Looked for are python3.11 to python3.14 on PATH, and the versions that pyenv has. Versions that are not there are named.
+Of each version it says what was done, and how long that took: nearly all of it is pip, which installs MLflow.
 Exit status 0: all that are there work; 1: one does not; 2: none was found. It needs the internet for what is installed.
 """
 
@@ -12,11 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 
+from tests.waiting import COMMAND_PATIENCE
 from tools import wheel
 from tools.wheel import PIP, ROOT, WheelInstall
 
@@ -49,20 +52,29 @@ def pythons(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def tried(version: str, python: Path, built: Path, folder: Path) -> bool:
-    """Whether the wheel works with a Python, in an environment made in a folder; says so."""
-    work, environment = folder / "work", folder / "environment"
+    """Whether the wheel works with a Python, in an environment made in a folder; says so, with the seconds."""
+    work, start = folder / "work", time.monotonic()
     work.mkdir(parents=True)
-    inside = environment / "bin" / "python"
     try:
-        subprocess.run([python, "-m", "venv", environment], check=True, timeout=wheel.PATIENCE)
-        install = [str(inside), *PIP, "install", "-c", str(ROOT / "constraints.txt"), f"{built}[experiments]"]
-        subprocess.run(install, check=True, timeout=4 * wheel.PATIENCE, cwd=work)
+        inside = _environment(python, built, folder)
+        ready = time.monotonic()
         wheel.exercise(WheelInstall(inside, None, work))
     except (OSError, RuntimeError, subprocess.SubprocessError, httpx.HTTPError) as error:
-        print(f"{version}: {type(error).__name__}: {error}")
+        print(f"{version}: failed after {time.monotonic() - start:.0f} s: {type(error).__name__}: {error}", flush=True)
         return False
-    print(f"{version}: serves, exports, evaluates and simulates ({python})")
+    done = f"serves, exports, evaluates and simulates in {time.monotonic() - ready:.0f} s"
+    print(f"{version}: installs in {ready - start:.0f} s; {done} ({python})", flush=True)
     return True
+
+
+def _environment(python: Path, built: Path, folder: Path) -> Path:
+    """Interpreter of a clean environment that has the wheel with its experiments, in the pinned versions."""
+    environment = folder / "environment"
+    subprocess.run([python, "-m", "venv", environment], check=True, timeout=COMMAND_PATIENCE)
+    inside = environment / "bin" / "python"
+    install = [str(inside), *PIP, "install", "-c", str(ROOT / "constraints.txt"), f"{built}[experiments]"]
+    subprocess.run(install, check=True, timeout=COMMAND_PATIENCE, cwd=folder)
+    return inside
 
 
 def _is(python: Path, version: str) -> bool:

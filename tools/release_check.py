@@ -1,13 +1,15 @@
 """Check what a release needs, and write its files into dist/: wheel, and bill of materials (CycloneDX).
 
-    python -m tools.release_check [--sbom CYCLONEDX-PY]
+    python -m tools.release_check [--tools FOLDER]
 
-Checked are: one version in pyproject.toml, CITATION.cff and CHANGELOG.md (a dated section of that version, or
-"Unreleased" with something in it), the wheel's files and licences, the licences of files of others in the source, and
-that the documentation builds. Every problem is told; exit status 1 if there is any.
+Checked are: one version in pyproject.toml, CITATION.cff, both clients, the OpenAPI document and CHANGELOG.md (a dated
+section of that version, or "Unreleased" with something in it), the wheel's files and licences, the licences of files of
+others in the source, that the documentation builds, and that hadolint and the schemas of Kubernetes find nothing in the
+files to deploy with. Every problem is told; exit status 1 if there is any.
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -22,41 +24,62 @@ from tools import wheel
 from tools.wheel import ROOT
 
 DIST = ROOT / "dist"
-LICENCES = {"simulations/datasets/data": "LICENSE-hillstrom.md"}  # folder with files of others → their licence
+LICENCES = {  # folder with files of others → their licence
+    "api/routes/swagger_ui": "LICENSE",
+    "simulations/datasets/data": "LICENSE-hillstrom.md",
+}
 _DATED = r"^## \[?{}\]? [-–] (\d{{4}}-\d\d-\d\d)$"
 
 
 def main() -> int:
     """What the command does: its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.release_check", description=__doc__)
-    parser.add_argument("--sbom", default="cyclonedx-py", help="command of cyclonedx-bom  [default: on PATH]")
-    sbom = parser.parse_args().sbom
+    says = "folder of cyclonedx-py, hadolint and kubernetes-validate  [default: on PATH]"
+    parser.add_argument("--tools", type=Path, default=Path(), help=says)
+    tools = parser.parse_args().tools
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
     problems = [*versions(ROOT), *licences(ROOT)]
     problems += wheel.wrong_files(wheel.build(DIST))
     problems += failed("the documentation does not build", [sys.executable, "-m", "sphinx", *DOCS])
-    problems += failed("there is no bill of materials", [sbom, *SBOM])
+    for problem, (name, *arguments) in CHECKS.items():
+        problems += failed(problem, [str(tools / name), *arguments])
     print("\n".join(problems) or f"ready: {', '.join(sorted(path.name for path in DIST.iterdir()))} in {DIST.name}/")
     return 1 if problems else 0
 
 
 DOCS = ("-W", "--keep-going", "-E", "-q", "-d", "docs-output/.doctrees", "docs", "docs-output")
 LISTED = ("requirements", "requirements.lock", "--pyproject", "pyproject.toml")
-SBOM = (*LISTED, "--output-reproducible", "--output-file", "dist/journey-bandit.cdx.json")
+DEPLOYMENT = "docs/guides/deployment"
+WRITTEN = ("--output-reproducible", "--output-file", "dist/journey-bandit.cdx.json")
+CHECKS = {
+    "there is no bill of materials": ("cyclonedx-py", *LISTED, *WRITTEN),
+    "hadolint finds faults": ("hadolint", "--no-color", f"{DEPLOYMENT}/Dockerfile"),
+    "Kubernetes would refuse the manifest": ("kubernetes-validate", "--strict", f"{DEPLOYMENT}/kubernetes.yaml"),
+}
 
 
 def versions(root: Path) -> Iterator[str]:
-    """What is wrong with the version: of the citation, and of the changelog."""
+    """What is wrong with the version: of files that name it, and of the changelog."""
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    cited = str(yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8")).get("version"))
-    if cited != version:
-        yield f"CITATION.cff says version {cited}, pyproject.toml says {version}"
+    for path, said in _said(root):
+        if said != version:
+            yield f"{path} says version {said}, pyproject.toml says {version}"
     changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     dated = re.search(_DATED.format(re.escape(version)), changes, re.MULTILINE)
     unreleased = re.search(r"^## \[?Unreleased\]?\n(.*?)(?=^## |\Z)", changes, re.MULTILINE | re.DOTALL)
     if not dated and not (unreleased and re.search(r"^- ", unreleased[1], re.MULTILINE)):
         yield f"CHANGELOG.md has neither a section '## {version} - YYYY-MM-DD' nor anything under '## Unreleased'"
+
+
+def _said(root: Path) -> Iterator[tuple[str, str]]:
+    """Each file that names the version, and which."""
+    yield "CITATION.cff", str(yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8")).get("version"))
+    python = "clients/python/pyproject.toml"
+    yield python, tomllib.loads((root / python).read_text(encoding="utf-8"))["project"]["version"]
+    typescript, document = "clients/typescript/package.json", "docs/reference/openapi.json"
+    yield typescript, json.loads((root / typescript).read_text(encoding="utf-8"))["version"]
+    yield document, json.loads((root / document).read_text(encoding="utf-8"))["info"]["version"]
 
 
 def licences(root: Path) -> Iterator[str]:

@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,18 +16,18 @@ from typing import NamedTuple
 import httpx
 
 from api.server import free_port
+from tests.waiting import COMMAND_PATIENCE, PATIENCE, eventually
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 PAGES = "journey_bandit/assistants/documentation"
-PATIENCE = 300.0  # seconds that a command or a start may take
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 def build(folder: Path, python: str = sys.executable) -> Path:
     """Wheel of this checkout, built into a folder by a Python that has pip."""
     command = [python, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, timeout=PATIENCE)
+    subprocess.run(command, check=True, timeout=COMMAND_PATIENCE)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -42,7 +41,7 @@ def wrong_files(wheel: Path) -> list[str]:
         every = archive.namelist()
     there = {name for name in every if ".dist-info/" not in name}
     licences = {name.partition(".dist-info/licenses/")[2] for name in every}
-    wanted = {"LICENSE", "simulations/datasets/data/LICENSE-hillstrom.md"}
+    wanted = {"LICENSE", "api/routes/swagger_ui/LICENSE", "simulations/datasets/data/LICENSE-hillstrom.md"}
     return [
         *(f"{name} is missing" for name in sorted(files - there)),
         *(f"{name} should not be there" for name in sorted(there - files)),
@@ -83,7 +82,7 @@ class WheelInstall(NamedTuple):
         """Standard output of a command. Raises RuntimeError with what it said if it fails."""
         command, environ = self.command(*arguments)
         done = subprocess.run(
-            command, cwd=self.work, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command, cwd=self.work, env=environ, capture_output=True, text=True, check=False, timeout=COMMAND_PATIENCE
         )
         if done.returncode:
             raise RuntimeError(f"journey-bandit {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
@@ -103,7 +102,7 @@ class WheelInstall(NamedTuple):
             subprocess.Popen(command, cwd=self.work, env=environ, stdout=file, stderr=file) as server,
         ):
             try:
-                if not _until(lambda: server.poll() is not None or _ready(url)) or server.poll() is not None:
+                if not eventually(lambda: server.poll() is not None or _ready(url), 0.05) or server.poll() is not None:
                     raise RuntimeError(f"the service did not start:\n{log.read_text(errors='replace')}")
                 yield url
             finally:
@@ -114,14 +113,14 @@ def exercise(installed: WheelInstall) -> None:
     """Serve, decide, export, evaluate and simulate with what is installed. Raises RuntimeError, or an error of httpx,
     for what does not work.
     """
-    with installed.served() as url, httpx.Client(base_url=url, timeout=60) as client:
+    with installed.served() as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
         for page in ("/console", "/docs", "/v1/browser/journey.js"):
             client.get(page).raise_for_status()
         asked = [{"stage": "cart", "user_id": f"u{n}"} for n in range(300)]
         made = client.post("/v1/decisions/batch", json={"decisions": asked}).raise_for_status().json()["decisions"]
         _demand(len({one["decision"]["decision_id"] for one in made}) == 300, "300 people did not get 300 decisions")
         client.get("/v1/policies", params={"wait": True}).raise_for_status()
-        settled = _until(lambda: "journey_bandit_settlements_total{" in client.get("/metrics").text)
+        settled = eventually(lambda: "journey_bandit_settlements_total{" in client.get("/metrics").text, 0.05)
         _demand(settled, "no decision settled")
         installed.run("export", "--ledger", "travel.db", "--stage", "cart", "log")
     said = installed.run("evaluate", "--rounds", "log", "--policy", "uniform", "--force", "--json")
@@ -133,14 +132,6 @@ def exercise(installed: WheelInstall) -> None:
 def _demand(holds: bool, problem: str) -> None:
     if not holds:
         raise RuntimeError(problem)
-
-
-def _until(holds: Callable[[], bool]) -> bool:
-    """Whether something holds before patience ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return held
 
 
 def _ready(url: str) -> bool:

@@ -1,6 +1,7 @@
 """Routes of the page at /docs: Swagger UI and the OpenAPI document, served by us, so that it works without internet.
 
-Each file is made once and shared by all who load it. No path reaches the disk: files are known by name.
+Each file is made once and shared by all who load it. No path reaches the disk: files are known by name. Where they are
+from is said in `swagger_ui/README.md`.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ import importlib.resources
 from dataclasses import dataclass, fields
 from typing import Any
 
-import litestar_offline_docs
 from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
@@ -30,12 +30,11 @@ PAGES = {"docs": PATH, "openapi": f"{PATH}/openapi.json"}
 
 _TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
 _SCRIPT = f"""SwaggerUIBundle({{
   url: "{PATH}/openapi.json", dom_id: "#swagger-container", deepLinking: true, showExtensions: true,
-  showCommonExtensions: true, presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+  showCommonExtensions: true, validatorUrl: null,
 }});
 """
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
@@ -55,7 +54,6 @@ _HEAD = f"""<!doctype html>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
 <script src="{ASSETS}/swagger-ui-bundle.js"></script>
-<script src="{ASSETS}/swagger-ui-standalone-preset.js"></script>
 """
 _BODY = f"""</head>
 <body>
@@ -162,7 +160,7 @@ def routes() -> list[HTTPRouteHandler]:
 @functools.cache
 def _file(name: str) -> BrowserFile:
     """File of the page, packed by gzip at the first request for it."""
-    content = importlib.resources.files(litestar_offline_docs).joinpath("static", name).read_bytes()
+    content = importlib.resources.files("api.routes").joinpath("swagger_ui", name).read_bytes()
     return browser_file(content, _TYPES[name], "public, max-age=86400")
 
 

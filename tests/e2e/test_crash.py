@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -108,7 +109,7 @@ def crash_and_compare(server: ServiceProcess, folder: Path, kills: int, seed: in
 
 def check_ledger(path: Path, arms: dict[str, str], rewards: set[str]) -> None:
     """Acknowledged and lost: 0. Applied twice: 0. Belief equal to the ledger's sum, bit for bit."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as conn:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         rows = {str(uuid.UUID(bytes=i)): arm for i, arm in conn.execute("SELECT id, arm FROM decisions")}
         reported = [str(uuid.UUID(bytes=i)) for (i,) in conn.execute("SELECT decision FROM outcomes")]

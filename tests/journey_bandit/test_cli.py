@@ -379,7 +379,7 @@ def test_an_unknown_command_is_refused() -> None:
 
 
 def test_the_version_is_told(run: Run) -> None:
-    assert "0.1.0" in run("--version").stdout
+    assert "0.2.0" in run("--version").stdout
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "shop.example"])  # noqa: S104

@@ -1,5 +1,6 @@
 """What a release needs is checked: versions that agree, a changelog, licences; and which Pythons are tried."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,13 +10,21 @@ from tools import python_matrix
 from tools.release_check import LICENCES, failed, licences, versions
 from tools.wheel import ROOT
 
+NAMING = {
+    "CITATION.cff": "version: 1.2.0\n",
+    "clients/python/pyproject.toml": '[project]\nversion = "1.2.0"\n',
+    "clients/typescript/package.json": '{"version": "1.2.0"}',
+    "docs/reference/openapi.json": '{"info": {"version": "1.2.0"}}',
+}
 PYPROJECT = '[project]\nversion = "1.2.0"\nlicense-files = ["LICENSE"]\n'
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    (tmp_path / "CITATION.cff").write_text("version: 1.2.0\n")
+    for path, text in NAMING.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.0 - 2026-01-31\n\n- Something.\n")
     return tmp_path
 
@@ -24,10 +33,11 @@ def test_this_checkout_has_what_it_needs() -> None:
     assert [*versions(ROOT), *licences(ROOT)] == []
 
 
-def test_versions_that_differ_are_named(root: Path) -> None:
+@pytest.mark.parametrize("path", NAMING)
+def test_versions_that_differ_are_named(root: Path, path: str) -> None:
     assert list(versions(root)) == []
-    (root / "CITATION.cff").write_text("version: 1.1.0\n")
-    assert list(versions(root)) == ["CITATION.cff says version 1.1.0, pyproject.toml says 1.2.0"]
+    (root / path).write_text(NAMING[path].replace("1.2.0", "1.1.0"))
+    assert list(versions(root)) == [f"{path} says version 1.1.0, pyproject.toml says 1.2.0"]
 
 
 @pytest.mark.parametrize(
@@ -46,12 +56,13 @@ def test_the_changelog_has_a_dated_section_or_something_unreleased(root: Path, c
 
 
 def test_licences_that_are_missing_or_not_named_are_told(root: Path) -> None:
-    ((folder, name),) = LICENCES.items()
-    (root / folder).mkdir(parents=True)
-    (root / folder / name).write_text("MIT")
+    assert len(LICENCES) > 1
+    for folder, name in LICENCES.items():
+        (root / folder).mkdir(parents=True)
+        (root / folder / name).write_text("MIT")
     assert list(licences(root)) == [
         "LICENSE is missing or empty",
-        f"{folder}/{name} is not among license-files in pyproject.toml",
+        *(f"{folder}/{name} is not among license-files in pyproject.toml" for folder, name in LICENCES.items()),
     ]
 
 
@@ -75,3 +86,14 @@ def test_a_python_that_does_not_start_is_none(tmp_path: Path) -> None:
     found = python_matrix.pythons({"PATH": str(folder), "PYENV_ROOT": str(tmp_path / "pyenv")})
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert found == ({"3.11": folder / "python3.11"} if own == "3.11" else {}) | {"3.12": root / "python3.12"}
+
+
+def test_a_python_that_the_wheel_does_not_work_with_is_told_with_its_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python3.12"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    assert not python_matrix.tried("3.12", python, tmp_path / "no.whl", tmp_path / "3.12")
+    told = capsys.readouterr().out
+    assert re.match(r"3\.12: failed after \d+ s: CalledProcessError: .*venv.* non-zero exit status 3\.$", told)

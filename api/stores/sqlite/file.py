@@ -119,7 +119,8 @@ def known(database: sqlite_utils.Database) -> None:
 
 def schema_of(database: sqlite_utils.Database) -> int:
     """Number of the form that a file's tables have; beyond SCHEMA if a later version has changed them."""
-    ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
+    with closing(sqlite3.connect(":memory:")) as new:
+        ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(new))}
     applied = [migration.name for migration in migrations.applied(database)]
     later = [name for name in applied if name not in ours]
     number = int(database.conn.execute("PRAGMA user_version").fetchone()[0])

@@ -384,7 +384,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     assert re.findall(r"https?://|//cdn", html) == []
     assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", html)
     local = [path for path in assets if not path.startswith("data:")]
-    assert len(local) == 3
+    assert len(local) == 2
     for path in local:
         reply = client.get(path)
         assert reply.status_code == 200

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from journey_bandit_client import (
     RetryPolicy,
     UserEvent,
 )
+from tests.clients import ledger_rows
 from tests.faults.service_process import ServiceProcess
 from tests.waiting import PATIENCE, eventually
 
@@ -169,13 +169,8 @@ def test_retries_through_a_service_that_is_killed_lose_nothing_and_count_nothing
     assert not any(decision.degraded for decision in decisions)
     assert sent[0] >= len(decisions) + len(rewarded) + len(decisions) + KILLS, "no request was ever interrupted"
 
-    with sqlite3.connect(f"file:{tmp_path / 'ledger.db'}?mode=ro", uri=True) as conn:
-        ledger = {uuid.UUID(bytes=i): arm for i, arm in conn.execute("SELECT id, arm FROM decisions")}
-        rewards = [uuid.UUID(bytes=i) for (i,) in conn.execute("SELECT decision FROM outcomes WHERE kind = 'reward'")]
-        kept = [event for (event,) in conn.execute("SELECT id FROM events")]
-    assert ledger == {decision.decision_id: decision.nudge.id for decision in decisions}
-    assert sorted(rewards) == sorted(rewarded)
-    assert sorted(kept) == sorted(events)
+    made = {decision.decision_id: decision.nudge.id for decision in decisions if decision.decision_id is not None}
+    assert ledger_rows.read(tmp_path / "ledger.db") == (made, sorted(rewarded), sorted(events))
 
 
 class LosingAnswers(httpx.HTTPTransport):

@@ -7,14 +7,17 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from api.server import free_port
+from tests.clients import ledger_rows
 from tests.faults.service_process import ServiceProcess
-from tests.waiting import COMMAND_PATIENCE
+from tests.waiting import COMMAND_PATIENCE, PATIENCE
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "clients" / "typescript"
@@ -71,11 +74,11 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     process = ServiceProcess(tmp_path, free_port("127.0.0.1"), ["--app", "travel", "--salt", "docs"])
     try:
         process.start()
-        yield process.url
+        yield process
     finally:
         process.end()
 
@@ -174,7 +177,8 @@ console.log(JSON.stringify({
 """
 
 
-def test_a_round_trip_and_the_example_of_the_guide(user: Path, url: str) -> None:
+def test_a_round_trip_and_the_example_of_the_guide(user: Path, service: ServiceProcess) -> None:
+    url = service.url
     (user / "trip.mjs").write_text(ROUND_TRIP, encoding="utf-8")
     assert json.loads(run("node", "trip.mjs", url, cwd=user)) == {
         "events": [False, True],
@@ -194,3 +198,70 @@ def test_a_round_trip_and_the_example_of_the_guide(user: Path, url: str) -> None
     told = run("node", "example.js", cwd=user).splitlines()
     assert re.fullmatch(r"show \w+ decided", told[0])
     assert told[1:] == ["reward recorded: true"]
+
+
+CALLERS, KILLS = 8, 3
+UNTIL_TOLD = """
+import { JourneyClient, userEvent } from "journey-bandit-client";
+
+const [url, callers, patience] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
+const kept = { sent: 0, degraded: 0, decisions: [], rewarded: [], events: [] };
+let going = true;
+process.stdin.on("end", () => { going = false; }).resume();
+const client = new JourneyClient(url, {
+  fetch: (input, init) => { kept.sent += 1; return fetch(input, init); },
+  decideSeconds: patience, reportSeconds: patience, retries: { tries: 1e6, shortest: 0.01, longest: 0.1 },
+});
+
+async function caller(number) {
+  for (let n = 0; going; n += 1) {
+    const user_id = `u${number}-${n}`;
+    const decision = await client.decide({ user_id, stage: "cart", context: { price: 20 + ((37 * n) % 2980) } });
+    kept.degraded += decision.degraded;
+    kept.decisions.push([decision.decision_id, decision.nudge.id]);
+    console.log("decided");
+    if ((number + n) % 2) {
+      await client.reward(decision, 1);
+      kept.rewarded.push(decision.decision_id);
+    }
+    const events = Array.from({ length: 1 + (n % 3) }, () => userEvent({ event: "Flight Viewed", user_id }));
+    await client.events(events);
+    kept.events.push(...events.map((one) => one.event_id));
+  }
+}
+await Promise.all(Array.from({ length: callers }, (_, number) => caller(number)));
+console.log(JSON.stringify(kept));
+"""
+
+
+def test_retries_through_a_service_that_is_killed_lose_nothing_and_count_nothing_twice(
+    user: Path, service: ServiceProcess, tmp_path: Path
+) -> None:
+    (user / "until_told.mjs").write_text(UNTIL_TOLD, encoding="utf-8")
+    command = ["node", "until_told.mjs", service.url, str(CALLERS), str(PATIENCE)]
+    with subprocess.Popen(command, cwd=user, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdin is not None
+        assert node.stdout is not None
+        hangs = threading.Timer(COMMAND_PATIENCE, node.kill)
+        hangs.start()
+        try:
+            for kill in range(KILLS):
+                assert [node.stdout.readline() for _ in range(60 + 37 * kill)] == ["decided\n"] * (60 + 37 * kill)
+                service.kill()
+                service.start()
+            assert [node.stdout.readline() for _ in range(60)] == ["decided\n"] * 60
+            node.stdin.close()
+            *_, last = node.stdout
+        finally:
+            hangs.cancel()
+            node.kill()
+    assert service.stop() == 0, service.log.read_text()
+    kept = json.loads(last)
+    assert kept["degraded"] == 0
+    calls = 2 * len(kept["decisions"]) + len(kept["rewarded"])
+    assert kept["sent"] >= calls + KILLS, "no request was ever interrupted"
+    assert ledger_rows.read(tmp_path / "ledger.db") == (
+        {uuid.UUID(decision): nudge for decision, nudge in kept["decisions"]},
+        sorted(map(uuid.UUID, kept["rewarded"])),
+        sorted(kept["events"]),
+    )

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,8 @@ def test_every_receipt_and_belief_holds_on_another_processor(ledger: Path, name:
 def test_a_changed_receipt_is_named(ledger: Path, tmp_path: Path) -> None:
     """The audit of the last decisions is not blind: one score of one decision is off by its last bit."""
     copy = tmp_path / "copy.db"
-    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as found, sqlite3.connect(copy) as to:
+    source = f"file:{ledger}?mode=ro"
+    with closing(sqlite3.connect(source, uri=True)) as found, closing(sqlite3.connect(copy)) as to, to:
         found.backup(to)
         (mean,) = to.execute("SELECT mean FROM decisions WHERE seq = 150").fetchone()
         off = np.nextafter(np.frombuffer(mean, "<f8"), np.inf)
