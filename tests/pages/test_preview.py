@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from api.catalogue_files import read_catalogue
 from bandit.catalogue.content.model import PAGE_FORMATS
 from journey_bandit.main import group
+from tests.pages.shop_site import START
 
 AXE = Path(__file__).parents[2] / "tests" / "clients" / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE = 120_000  # milliseconds after which a frame hangs
@@ -82,6 +83,7 @@ class Preview:
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+        self.context.clock.set_fixed_time(START)  # frames say how long ago: however slowly they are drawn
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.said: list[str] = []
