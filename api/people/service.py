@@ -231,8 +231,6 @@ class PeopleService:
         for one in await self._retention.look(self._write):
             self._under_way[one.number] = one
             self._resting.add(one.number)
-        if self._retention.retired():
-            self._gone.append((Erasure(secrets.token_bytes(16), frozenset(), self._clock(), forget=False), []))
         self._took = time.monotonic() - start
         return True
 

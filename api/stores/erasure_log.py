@@ -60,16 +60,6 @@ class DecisionTime(NamedTuple):
     expires: int
 
 
-class RetiredEvents(NamedTuple):
-    """Page of events that were erased because of their age: number of the last that was looked at, how many were
-    erased, and whether there may be more.
-    """
-
-    through: int
-    events: int
-    left: bool
-
-
 def users_of(erasures: Iterable[Erasure]) -> frozenset[bytes]:
     """The keyed hashes that these erasures are about."""
     return frozenset(user for one in erasures for user in one.users)
@@ -135,13 +125,6 @@ class ErasureLog(Protocol):
     def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
         """Overwrite events of the erasures' users, at most so many, with what they are credited to; returns whether
         some may be left, as when only a part of what has to be prepared was done.
-        """
-        ...
-
-    def retire_events(self, number: bytes, now: int, numbers: tuple[int, int], before: int, most: int) -> RetiredEvents:
-        """Overwrite events whose `numbers` are above the first and not above the second, whosever they are, at most
-        `most`, in order, up to one that was received at `before` (µs) or later; and forget what they are credited to.
-        Journeys, links and outcomes stay. The log gets an entry of an erasure of that secret `number`.
         """
         ...
 

@@ -31,8 +31,8 @@ REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 1.0
 second, so that who goes on asking over connections that wait for answers asks less, and refusing costs less.
 """
 PACE, LONGEST = 200.0, 8.0
-"""Such later answers of the service in all, a second: where there are more, each waits for its place, for so many
-seconds at most, which is less than a service waits for open requests at its end.
+"""Such later answers to one holder, a second: where there are more, each waits for its place, for about so many seconds
+at most, which is less than a service waits for open requests at its end. Keys that are none count as one holder.
 """
 
 LONG, LONG_WAITING, LONG_PATIENCE = 2, 32, 2.0
@@ -69,15 +69,33 @@ class KnownKey(Protocol):
         """What it may ask for."""
 
 
+class LaterAnswers:
+    """Places of refusals that are not answered at once, of one holder."""
+
+    __slots__ = ("_phase", "_place")
+
+    def __init__(self) -> None:
+        self._phase, self._place = 0.0, 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds from `now` after which one more is answered: spread evenly, so that those refused together do not
+        come again together, and the longer the more wait for one.
+        """
+        self._phase = (self._phase + _GOLDEN) % 1.0
+        self._place = min(max(self._place, now) + 1.0 / PACE, now + LONGEST)
+        spread = DELAY * self._phase
+        return max(DELAY / 2 + spread, self._place - now - spread)
+
+
 class RequestHolder:
     """Holder of requests: a key, or an address without one, with what it has taken of its quota."""
 
-    __slots__ = ("admitted", "bucket", "flying", "label", "name", "policy", "quota", "refusals")
+    __slots__ = ("admitted", "bucket", "flying", "label", "later", "name", "policy", "quota", "refusals")
 
     def __init__(self, name: str, label: str, quota: RequestQuota, admitted: Counter, now: float):
         self.name, self.label, self.admitted, self.flying = name, label, admitted, 0
         self.bucket = TokenBucket(quota.rate, quota.burst, now)
-        self.refusals = TokenBucket(REFUSALS, REFUSALS_AT_ONCE, now)
+        self.refusals, self.later = TokenBucket(REFUSALS, REFUSALS_AT_ONCE, now), LaterAnswers()
         self.declare(quota)
 
     def declare(self, quota: RequestQuota) -> None:
@@ -173,7 +191,7 @@ class RequestLimits:
         self._addresses: OrderedDict[str, RequestHolder] = OrderedDict()
         self._failures = TokenBuckets()
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._phase, self._place = 0.0, 0.0
+        self._later = LaterAnswers()  # of keys that are none
 
     def arrive(self, presented: str, address: str) -> Visit:
         """Visit of a request that presents a key ("": none) from an address. Raises LimitReached (429) if its key, or
@@ -238,16 +256,8 @@ class RequestLimits:
 
     def _delay(self, holder: RequestHolder) -> float:
         """Seconds after which a refusal of a holder is answered."""
-        return self._later() if holder.refusals.take(1.0, self._clock()) else 0.0
-
-    def _later(self) -> float:
-        """Seconds after which a refusal is answered that is not answered at once: spread evenly, so that those refused
-        together do not come again together, and the longer the more wait for one.
-        """
         now = self._clock()
-        self._phase = (self._phase + _GOLDEN) % 1.0
-        self._place = min(max(self._place, now) + 1.0 / PACE, now + LONGEST)
-        return max(DELAY * (0.5 + self._phase), self._place - now)
+        return holder.later.delay(now) if holder.refusals.take(1.0, now) else 0.0
 
     def _count(self, holder: RequestHolder, limit: str) -> None:
         counter = self._counters.get((holder.label, limit))
@@ -261,7 +271,7 @@ class RequestLimits:
         wait = self._failures.take(address, FAILURES, FAILURES_AT_ONCE, self._clock()).wait
         if wait:
             detail = f"an address may present {60 * FAILURES:g} keys that are none a minute (key_failures)"
-            raise LimitReached(429, detail, "send a key of this service", wait, delay=self._later())
+            raise LimitReached(429, detail, "send a key of this service", wait, delay=self._later.delay(self._clock()))
         log.warning("%s presented a key that is none, or not any more", address)
 
     def _of_key(self, known: KnownKey) -> RequestHolder:

@@ -15,13 +15,11 @@ from bandit.catalogue import durations, limits, references
 from bandit.catalogue.content import checks as content_checks
 from bandit.catalogue.content.model import PagesRule
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.limits import RetentionRule
 from bandit.catalogue.model import NONE, Catalogue, Feature, Loop, Nudge, Reward, Stage
 from bandit.errors import Problem
 from bandit.policies import Beta, Fixed, Logistic
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_STAYS = {"people": "nobody is erased for it", "events": "events stay for as long as their person"}
 
 
 def check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
@@ -74,29 +72,19 @@ def _check_rewards_of(catalogue: Catalogue) -> Iterator[Problem]:
 
 
 def _check_retention(catalogue: Catalogue) -> Iterator[Problem]:
-    """What is decided has been learned before anything of it is erased, and journeys look no further back than events
-    are kept.
-    """
-    table = isinstance(catalogue.retention, RetentionRule)
-    usable = [(name, s.reward) for name, s in catalogue.stages.items() if not list(_check_times("", s.reward))]
-    for kind, length in (("people", catalogue.kept.people), ("events", catalogue.kept.events)):
-        path, words = f"retention.{kind}" if table else "retention", f"; left out, {_STAYS[kind]}"
-        mistakes = list(durations.check(path, length, words=words)) if length is not None else []
-        yield from mistakes
-        if mistakes or not usable or length is None:
-            continue
-        name, longest = max(usable, key=lambda one: one[1].seconds_and_grace)
-        if durations.seconds(length) < longest.seconds_and_grace:
-            grace = f" and its grace of {longest.grace}" if isinstance(longest.grace, str) else ""
-            problem = f"rewards of stage {name} come for longer: its window of {longest.window}{grace}"
-            yield Problem(path, problem, f"{durations.text(longest.seconds_and_grace)} or longer, or leave it out")
-    people, events = catalogue.kept.people, catalogue.kept.events
-    if events is None or list(durations.check("", events)):
+    """A person is erased when what was decided has been learned, not before."""
+    if catalogue.retention is None:
         return
-    if people and not list(durations.check("", people)) and durations.seconds(events) < durations.seconds(people):
-        problem = f"who stays away for {people} is found by their events"
-        yield Problem("retention.events", problem, f"{people} or longer, or people for less")
-    yield from references.look_back(events, {n: _refers(s) for n, s in catalogue.stages.items()})
+    mistakes = list(durations.check("retention", catalogue.retention, words="; left out, nobody is erased for it"))
+    yield from mistakes
+    usable = [(name, s.reward) for name, s in catalogue.stages.items() if not list(_check_times("", s.reward))]
+    if mistakes or not usable:
+        return
+    name, longest = max(usable, key=lambda one: one[1].seconds_and_grace)
+    if durations.seconds(catalogue.retention) < longest.seconds_and_grace:
+        grace = f" and its grace of {longest.grace}" if isinstance(longest.grace, str) else ""
+        problem = f"rewards of stage {name} come for longer: its window of {longest.window}{grace}"
+        yield Problem("retention", problem, f"{durations.text(longest.seconds_and_grace)} or longer, or leave it out")
 
 
 def _check_content(path: str, nudge: Nudge) -> Iterator[Problem]:

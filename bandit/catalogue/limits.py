@@ -108,16 +108,6 @@ class ContributionLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return durations.seconds(self.per)
 
 
-class RetentionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Retention by kind, in durations; what is not declared stays. Fields: `people`: a person of whom nothing was
-    decided and no event came for so long is erased. `events`: each event is erased so long after it was received, of
-    whomever; not sooner than people, who are found by their events.
-    """
-
-    people: str | None = None
-    events: str | None = None
-
-
 BadEvent = Literal["retraction", "opt_out"]
 """Kind of outcome that a guardrail can count."""
 

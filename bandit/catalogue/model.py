@@ -26,7 +26,6 @@ from bandit.catalogue.limits import (
     ExclusionRule,
     GuardrailRule,
     Limits,
-    RetentionRule,
     StageAlarms,
 )
 from bandit.catalogue.promotion_rule import PromotionRule
@@ -368,8 +367,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
     `personal_ids`: ids that clients choose for events and outcomes are kept as hashes, by the same key as a user's;
     `rewards_of = "decider"`: an outcome must bring the token that came with its decision; without it, who has the scope
-    may report. `retention`: after so long without a decision or an event a person is erased, such as "400d", or a table
-    that says it by kind; without one, nothing is.
+    may report. `retention`: after so long without a decision or an event a person is erased, such as "400d"; nobody
+    without one.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -386,16 +385,9 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     pages: PagesRule = PagesRule()
     personal_ids: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
     rewards_of: Literal["reporter", "decider"] | msgspec.UnsetType = msgspec.UNSET  # as personal_ids
-    retention: str | RetentionRule | None = None
+    retention: str | None = None
     title: str = ""
     description: str = ""
-
-    @property
-    def kept(self) -> RetentionRule:
-        """Retention by kind, however it was written."""
-        if isinstance(self.retention, RetentionRule):
-            return self.retention
-        return RetentionRule(people=self.retention)
 
     def stage(self, name: str) -> Stage:
         """Stage of that name. Raises NotFound, which names the known ones, for any other name."""

@@ -65,18 +65,6 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
             yield from _credit(f"stages.{stage}.outcomes.{name}", journey, refers, name, credit)
 
 
-def look_back(kept: str, stages: Mapping[str, Refers]) -> Iterator[Problem]:
-    """Problems of moments and facts that look further back than events are `kept` (a duration that was checked)."""
-    for stage, refers in stages.items():
-        spans = [(f"moments.{n}.within", m.within) for n, m in refers.moments.items() if isinstance(m, Repeated)]
-        spans += [(f"moments.{n}.until", m.until) for n, m in refers.moments.items() if not isinstance(m, Repeated)]
-        spans += [(f"derived.{n}.within", f.within) for n, f in refers.derived.items() if isinstance(f, Count)]
-        for path, span in spans:
-            if span and not list(durations.check("", span)) and durations.seconds(span) > durations.seconds(kept):
-                problem = f"stages.{stage}.{path} looks back for longer: {span}"
-                yield Problem("retention.events", problem, f"{span} or longer, or look back for less there")
-
-
 def exclusive(groups: Sequence[ExclusionRule], stages: Mapping[str, Refers]) -> Iterator[Problem]:
     """Problems of exclusion groups: members that are neither a type nor a nudge, and durations that are none."""
     known = {type_ for refers in stages.values() for type_ in refers.nudges.values()}

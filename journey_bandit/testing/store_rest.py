@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from api.stores import rest
-from api.stores.erasure_log import ErasedDecision, RetiredEvents
+from api.stores.erasure_log import ErasedDecision
 from api.stores.rest import RestCursor, RestPage
 from bandit.catalogue.model import Catalogue
 from bandit.journey import folding
@@ -73,31 +73,6 @@ class StoreRestContract:
         assert (rest_.people, rest_.received) == ([{ann.user, phone}], START + 2 * HOUR)
         assert not ledger.store.is_at_rest({ann.user, phone}, START + 2 * HOUR)
         assert ledger.store.is_at_rest({ann.user, phone}, START + 2 * HOUR + 1)
-
-    def test_old_events_go_in_order_up_to_one_that_is_not_older_and_leave_the_journey(
-        self, ledger: Any, catalogue: Catalogue
-    ) -> None:
-        store, ann, eve, phone = ledger.store, hashed("ann"), hashed("eve"), hashed("phone")
-        users = {"1": ann, "2": eve, "3": ann, "4": eve, "5": ann}
-        came = {"1": 0, "2": 1, "3": 2, "4": 5, "5": 3}
-        sent = [happened(n, user, START + came[n] * HOUR, phone if n == "1" else None) for n, user in users.items()]
-        store.ingest(sent, START, ledger.specs, folding.rules(catalogue))
-        states = [store.person(user, 9).state for user in (ann, eve)]
-
-        def retire(after: int, hour: int, most: int = 9, last: int = 9) -> RetiredEvents:
-            page: RetiredEvents = store.retire_events(b"n" * 16, LATER, (after, last), START + hour * HOUR, most)
-            return page
-
-        assert retire(0, 0) == RetiredEvents(0, 0, left=False)
-        assert retire(0, 9, most=1) == RetiredEvents(1, 1, left=True)
-        assert retire(1, 9, last=2) == RetiredEvents(2, 1, left=False)
-        assert retire(2, 4) == RetiredEvents(3, 1, left=False)  # the fifth is as old, and waits for the fourth
-        assert {event.id for event in store.events([ann, eve])} == {"4", "5"}
-        assert [store.person(user, 9).state for user in (ann, eve)] == states
-        assert store.person(phone, 9).ids == {ann, phone}
-        assert [(one.events, one.ids, one.done) for one in store.erasures()] == [(1, 0, True)] * 3
-        again = store.ingest(sent[:1], START, ledger.specs, folding.rules(catalogue))
-        assert again.taken == ["recorded"]
 
     def test_the_walk_waits_for_who_is_to_be_learned_yet(self, ledger: Any, decide: Decide) -> None:
         ann, bob, cem = (decide(n, user=user) for n, user in ((1, "ann"), (2, "bob"), (3, "cem")))

@@ -151,16 +151,12 @@ class MemoryEventRows:
     def erase(self, users: Collection[bytes], most: int) -> int:
         """Forget events of these users, at most so many, with their credits; returns how many."""
         gone = [event for user in users for event in self._by_user.get(user, ())][:most]
-        self.forget(gone)
-        return len(gone)
-
-    def forget(self, gone: Collection[str]) -> None:
-        """Forget events of these ids, with their credits."""
         for event in gone:
             del self._numbers[event]
             self._by_user[self._events.pop(event)[0].user].remove(event)
         self._credits = {key: state for key, state in self._credits.items() if key[0] not in gone}
         self._missed = {key: miss for key, miss in self._missed.items() if key[0] not in gone}
+        return len(gone)
 
     def unlink(self, users: Collection[bytes]) -> None:
         """Forget links and journeys of these users; other users' events that name one of them lose it."""

@@ -5,7 +5,7 @@ ends with the process.
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice, takewhile
+from itertools import islice
 from types import MappingProxyType
 
 import msgspec
@@ -26,7 +26,7 @@ from api.stores.decision_log import (
     SettlementTally,
     UserOverLimit,
 )
-from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, RetiredEvents, by_user, users_of
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
@@ -578,19 +578,6 @@ class MemoryStore(Unshared):
                 self._enter(asked, now, (0, 0, n, 0))
                 left -= n
         return left == 0
-
-    def retire_events(self, number: bytes, now: int, numbers: tuple[int, int], before: int, most: int) -> RetiredEvents:
-        """As `ErasureLog.retire_events`."""
-        after, last = numbers
-        found = list(islice((one for one in self._rows.numbered() if after < one[0] <= last), most))
-        old = list(takewhile(lambda one: one[1].received < before, found))
-        self._before_late.forget({ingest.root_of(self._rows, event.user) for _, event in old})
-        self._rows.forget([event.id for _, event in old])
-        if old:
-            entry = Erasure(number, frozenset(), now, forget=False).entry
-            at = len(self._erasures) + 1
-            self._erasures.append(ErasureEntry(at, entry, now, False, 0, 0, len(old), 0, first=0, done=True))
-        return RetiredEvents(old[-1][0] if old else after, len(old), left=len(old) == most)
 
     def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
         """As `ErasureLog.end_erasures`."""

@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 from api.stores import rest
 from api.stores.decision_log import DecisionRecord
-from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, RetiredEvents, by_user, users_of
-from api.stores.ingest import root_of
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.learning_state import StatisticsUpdate
 from api.stores.rest import RestCursor, RestPage
 from api.stores.sql.connection import SqlConnection
@@ -24,7 +22,6 @@ from api.stores.sql.rows.decisions import (
     marks,
     settlement_row,
 )
-from api.stores.sql.rows.events import SqlEventRows
 from api.stores.sql.rows.rest import SqlRestRows
 from api.stores.sql.schema import SCHEMA
 from bandit.errors import LedgerError
@@ -114,32 +111,15 @@ class SqlErasureLog(SqlDecisionLog):
             amendment = Amendment(conn, SCHEMA)
             if not found or not amendment.prepare(rows, _MOST):
                 return bool(found)
-            _forget_events(conn, [(seq, event) for seq, event, _ in found])
+            conn.executemany(_NO_EVENT, [(seq,) for seq, *_ in found])
+            ids = [(event,) for _, event, _ in found]
+            conn.executemany("DELETE FROM credits WHERE event = ?", ids)
+            conn.executemany("DELETE FROM uncredited WHERE event = ?", ids)
             erasure = by_user(erasures)
             each = Counter(erasure[user] for *_, user in found)
             conn.executemany(_ENTRY, [(*_head(one, now), 0, 0, n, 0, 0, 0) for one, n in each.items()])
             amendment.seal(rows)
         return len(found) == most
-
-    def retire_events(self, number: bytes, now: int, numbers: tuple[int, int], before: int, most: int) -> RetiredEvents:
-        """As `ErasureLog.retire_events`, in one transaction."""
-        with self._ledger.transaction() as conn:
-            query = "SELECT seq, id, user, received FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-            found = conn.execute(query, (*numbers, most)).fetchall()
-            old = [row[:3] for row in takewhile(lambda row: row[3] < before, found)]
-            there = [(seq, event, user) for seq, event, user in old if user]
-            rows: list[Row] = [("events", seq) for seq, *_ in there]
-            amendment = Amendment(conn, SCHEMA)
-            if not amendment.prepare(rows, _MOST):
-                return RetiredEvents(numbers[0], 0, left=True)
-            if there:
-                known = SqlEventRows(conn)
-                self._ledger.earlier.forget({root_of(known, user) for _, _, user in there})
-                _forget_events(conn, [(seq, event) for seq, event, _ in there])
-                head = _head(Erasure(number, frozenset(), now, forget=False), now)
-                conn.execute(_ENTRY, (*head, 0, 0, len(there), 0, 0, 1))
-                amendment.seal(rows)
-        return RetiredEvents(old[-1][0] if old else numbers[0], len(there), left=len(old) == most)
 
     def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
         """As `ErasureLog.end_erasures`, in one transaction; other users' events that name an id of the erasures' lose
@@ -218,14 +198,6 @@ def _entries(
         mine = [each for each in erased if erasure[each.record.decision.user] == one]
         first = min((each.record.seq for each in mine if each.remainder is None), default=0)
         yield *_head(one, now), len(mine), sum(len(outcomes[each.record.seq]) for each in mine), 0, 0, first, 0
-
-
-def _forget_events(conn: SqlConnection, events: Sequence[tuple[int, str]]) -> None:
-    """Overwrite events, of which these are numbers and ids, and forget what they are credited to, or why to nothing."""
-    conn.executemany(_NO_EVENT, [(seq,) for seq, _ in events])
-    ids = [(event,) for _, event in events]
-    conn.executemany("DELETE FROM credits WHERE event = ?", ids)
-    conn.executemany("DELETE FROM uncredited WHERE event = ?", ids)
 
 
 def _outcomes(conn: SqlConnection, erased: ErasedDecision) -> list[int]:
