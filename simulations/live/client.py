@@ -87,7 +87,7 @@ class ServiceClient:
         reply: dict[str, Any] = self._send(method, path, body).json()
         return reply
 
-    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, body: Any, expected: int = httpx.codes.OK) -> httpx.Response:
         failure = ""
         for attempt in range(self._tries):
             if attempt:
@@ -97,7 +97,7 @@ class ServiceClient:
             except httpx.TransportError as error:
                 failure = f"{self.url} does not answer: {type(error).__name__}: {error}"
                 continue
-            if response.status_code == httpx.codes.OK:
+            if response.status_code == expected:
                 return response
             failure = f"{method} {self.url}{path}: {response.status_code} {_said(response)}"
             if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
