@@ -2,7 +2,6 @@
 output, in front of a running service.
 """
 
-import getpass
 import importlib.metadata
 import os
 from typing import Any
@@ -18,6 +17,7 @@ from bandit.errors import JourneyBanditError
 from journey_bandit.assistants import documents
 from journey_bandit.assistants.change_tools import ChangeTools
 from journey_bandit.assistants.read_tools import ReadTools
+from journey_bandit.shell_user import shell_user
 
 KEY = "JOURNEY_BANDIT_KEY"
 """Environment variable with the key for the service: an argument could be read by everybody on the machine."""
@@ -78,7 +78,7 @@ def _mistakes(error: ValidationError, properties: dict[str, Any]) -> str:
     "--allow-changes", is_flag=True,
     help="Offer pause, resume, set_ramp, set_holdout and rollback, too; approve with --ledger and --mlflow.",
 )  # fmt: skip
-@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept with each change.")
+@click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept with each change.")
 def mcp(url: str, ledger: str, mlflow: str, allow_changes: bool, who: str) -> None:
     """Let an assistant read a running service, over standard input and output (Model Context Protocol).
 
