@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, Strict
 
 from bandit.errors import InvalidRequest, JourneyBanditError, Problem
 from bandit.release import NO_NUDGE
@@ -26,7 +26,7 @@ EVERY = "*"
 _NUDGE = Annotated[str, Field(description=f'Name of a nudge, or "{EVERY}" for every nudge of the stage.')]
 _REASON = Annotated[str, Field(min_length=1, max_length=500, description="Why; kept in the ledger for good.")]
 _SHARE = Annotated[
-    float | Literal["declared"],
+    Annotated[float, Strict()] | Literal["declared"],  # strict: true is no 100 %
     Field(description='A share such as 0.1 for 10 %, or "declared" for what the catalogue declares.'),
 ]
 _BACK = {"before": None, "learned": "", "none": NO_NUDGE}
@@ -52,7 +52,7 @@ class ChangeTools:
 
     def add_to(self, server: MCPServer[Any]) -> None:
         """Offer all of them; `approve` only with a registry and a ledger."""
-        careful = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
+        careful = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False)  # each appends
         tools = [self.pause, self.resume, self.set_ramp, self.set_holdout, self.rollback]
         for tool in [*tools, self.approve] if self._mlflow and self._ledger else tools:
             server.add_tool(tool, description=told(tool), annotations=careful, structured_output=False)
