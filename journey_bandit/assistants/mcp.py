@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from bandit.errors import JourneyBanditError
 from journey_bandit.assistants import documents
 from journey_bandit.assistants.change_tools import ChangeTools
-from journey_bandit.assistants.read_tools import ReadTools
+from journey_bandit.assistants.read_tools import ReadTools, missing
 from journey_bandit.shell_user import shell_user
 
 KEY = "JOURNEY_BANDIT_KEY"
@@ -56,6 +56,8 @@ class AssistantServer(MCPServer[Any]):
         except ToolError as error:
             if isinstance(error.__cause__, JourneyBanditError | OSError):
                 raise ToolError(str(error.__cause__)) from error.__cause__
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                raise ToolError(f"{name}: {missing(error.__cause__)}") from error.__cause__
             if isinstance(error.__cause__, ValidationError):
                 raise ToolError(_mistakes(error.__cause__, known[name])) from error.__cause__
             raise

@@ -56,7 +56,7 @@ def test_what_the_rule_promotes_decides_and_both_ledgers_say_for_whom(
     assert shop.get("/v1/releases")["releases"][-1] == kept  # the sync finds it in force
     seen = ReadTools(shop.url, "", shop.store, shop.mlflow).review(STAGE)
     assert f'| {kept["number"]} | promote | "{version}" | "the assistant of ana" |' in seen
-    (line,) = [row for row in seen.splitlines() if row.startswith(f'| "{version}" | approved | ')]
+    (line,) = [row for row in seen.splitlines() if row.startswith(f'| "{version}" | "approved" | ')]
     assert "no nudge" in line
 
 
