@@ -15,9 +15,19 @@ JourneyBanditError
         └── Overloaded   refused before anything was written: retry later
 """
 
+import re
 from typing import Any
 
 import msgspec
+
+_USER_PART = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#]*@", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Text with *** instead of the user part of each address in it, which may hold a password or a token. For messages,
+    logs, and whatever else leaves the process.
+    """
+    return _USER_PART.sub(r"\1***@", text)
 
 
 class Problem(msgspec.Struct, frozen=True):

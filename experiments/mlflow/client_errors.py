@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
 
-from bandit.errors import RemoteError
+from bandit.errors import RemoteError, masked
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 """Error codes by which MLflow says that there is no such model, version, alias or run."""
@@ -18,14 +18,16 @@ TAKEN = "RESOURCE_ALREADY_EXISTS"
 
 @contextmanager
 def remote_errors(uri: str) -> Iterator[None]:
-    """Context manager that turns what MLflow at `uri` or the network raises into RemoteError."""
+    """Context manager that turns what MLflow at `uri` or the network raises into RemoteError, without the password that
+    an address may hold.
+    """
     try:
         yield
     except (MlflowException, OSError) as error:
         if "Connection refused" in str(error):
             fix = "start it (`mlflow server --port 5000`), or name another with --mlflow"
-            raise RemoteError(f"no MLflow answers at {uri}: {fix}") from error
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
+            raise RemoteError(f"no MLflow answers at {masked(uri)}: {fix}") from error
+        raise RemoteError(masked(f"MLflow at {uri}: {error}")) from error
 
 
 @contextmanager
@@ -40,5 +42,5 @@ def collecting_failures(what: str, untold: list[str]) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """What MLflow or the network said, on one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
+    """What MLflow or the network said, on one line of at most 300 characters, without the user part of an address."""
+    return " ".join(masked(str(error)).split())[:300]

@@ -75,6 +75,11 @@ def view_of(kind: str) -> View:
     return _OF_KIND.get(kind, REVIEWER)
 
 
+def _without_user(uri: str) -> str:
+    """Address without its user part, whose password a link would carry to whoever reads it."""
+    return re.sub(r"(://)[^/?#]*@", r"\1", uri)
+
+
 def link(uri: str, experiment: str, view: View = REVIEWER) -> str:
     """URL of an experiment with one of its seeded views. `experiment` is its id."""
     return f"{plain(uri, experiment)}&viewStateShareKey={view.key}"
@@ -82,22 +87,22 @@ def link(uri: str, experiment: str, view: View = REVIEWER) -> str:
 
 def plain(uri: str, experiment: str) -> str:
     """URL of an experiment without a seeded view, for experiments that have none."""
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}"
+    return f"{_without_user(uri).rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}"
 
 
 def run_link(uri: str, experiment: str, run: str) -> str:
     """URL of one run; `experiment` and `run` are ids."""
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}?{_MODE}"
+    return f"{_without_user(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}?{_MODE}"
 
 
 def report_link(uri: str, experiment: str, run: str) -> str:
     """URL of a run's report, opened."""
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}/artifactPath/{REPORT}?{_MODE}"
+    return f"{_without_user(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}/artifactPath/{REPORT}?{_MODE}"
 
 
 def model_link(uri: str, model: str, version: str = "") -> str:
     """URL of the page of a registered model, or of one of its versions."""
-    return f"{uri.rstrip('/')}/#/models/{model}{f'/versions/{version}' if version else ''}?{_MODE}"
+    return f"{_without_user(uri).rstrip('/')}/#/models/{model}{f'/versions/{version}' if version else ''}?{_MODE}"
 
 
 def money_column(currency: str, per: str) -> str:

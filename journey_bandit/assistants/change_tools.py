@@ -5,14 +5,14 @@ of them: the key must have the scope `admin`.
 import datetime as dt
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import msgspec
 from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, Strict
 
-from bandit.errors import InvalidRequest, Problem
+from bandit.errors import InvalidRequest, JourneyBanditError, Problem
 from bandit.release import NO_NUDGE
 from experiments.inference.wording import against, number
 from experiments.mlflow.approvals import Approval
@@ -26,7 +26,7 @@ EVERY = "*"
 _NUDGE = Annotated[str, Field(description=f'Name of a nudge, or "{EVERY}" for every nudge of the stage.')]
 _REASON = Annotated[str, Field(min_length=1, max_length=500, description="Why; kept in the ledger for good.")]
 _SHARE = Annotated[
-    float | Literal["declared"],
+    Annotated[float, Strict()] | Literal["declared"],  # strict: true is no 100 %
     Field(description='A share such as 0.1 for 10 %, or "declared" for what the catalogue declares.'),
 ]
 _BACK = {"before": None, "learned": "", "none": NO_NUDGE}
@@ -52,7 +52,7 @@ class ChangeTools:
 
     def add_to(self, server: MCPServer[Any]) -> None:
         """Offer all of them; `approve` only with a registry and a ledger."""
-        careful = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
+        careful = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False)  # each appends
         tools = [self.pause, self.resume, self.set_ramp, self.set_holdout, self.rollback]
         for tool in [*tools, self.approve] if self._mlflow and self._ledger else tools:
             server.add_tool(tool, description=told(tool), annotations=careful, structured_output=False)
@@ -101,34 +101,36 @@ class ChangeTools:
         console.quiet()
         from bandit import release
         from bandit.snapshot import unpack
+        from experiments.mlflow.approver import approver
         from experiments.mlflow.registry import Registry, digest, name_of
         from journey_bandit.registry.promote import approval_tags, asked_now
         from journey_bandit.registry.rollback import reviewed_gain
         from journey_bandit.workflows import publishing
 
         with AdminClient(self._url, self._key) as service:
-            registry, model = Registry(self._mlflow), name_of(service.stages()[0], _named("stage", stage))
+            service.check_may_release(_named("stage", stage))
+            registry, model = Registry(self._mlflow), name_of(service.stages()[0], stage)
             sha256 = registry.tags(model, version).get("policy_sha256", "")
             files = registry.files(model, version, sha256)
             snapshot, standing = unpack(files), registry.standing(model)
             release.prepare(snapshot, snapshot.stage_spec)
+            over = against(reviewed_gain(registry.metrics(model, version)), "no nudge", "per decision net of costs")
             champion = publishing.compared(registry, standing)[0]
             rule = asked_now(self._ledger, stage, snapshot, digest(files), lambda: champion)
             if rule.decision != "promote":
                 fix = "wait for more evidence, or let a person overrule it with `journey-bandit promote --override`"
-                problem = f"the promotion rule says {rule.decision}: {'; '.join(rule.reasons)}"
+                problem = f"the promotion rule says {rule.decision}: {quoted('; '.join(rule.reasons))}"
                 raise InvalidRequest(Problem("version", problem, fix))
             asked = Approval(
                 number=0, kind="promote", version=version, replaces=standing.move.version if standing.move else "",
-                by=self._who, at=publishing.now_iso(), why=reason, gate=rule.decision, sha256=digest(files),
-                belief_sha256=snapshot.belief.digest(),
+                by=approver(self._mlflow, self._who), at=publishing.now_iso(), why=reason, gate=rule.decision,
+                sha256=digest(files), belief_sha256=snapshot.belief.digest(),
             )  # fmt: skip
-            done = service.release(stage, model, asked, files)  # checks the key's scope, before MLflow is told
-        by = msgspec.structs.replace(asked, by=str(done["approved_by"]))
-        untold = registry.move(model, by, approval_tags).untold
-        over = against(reviewed_gain(registry.metrics(model, version)), "no nudge", "per decision net of costs")
-        notes = "".join(f" Note: MLflow: {one}." for one in untold)
-        return f"At its review: {over}. Version {quoted(version)} decides {_at(stage, done)}{notes}"
+            # First the registry: `registry sync` posts what it approves, and would take back what it does not know.
+            approved = registry.move(model, asked, approval_tags)
+            decides = _released(service, stage, model, approved.move, files)
+        notes = "".join(f" Note: MLflow: {quoted(one)}." for one in approved.untold)
+        return f"At its review: {over}. {decides}{notes}"
 
     def _operate(self, verb: str, stage: str, nudge: str, reason: str, told: str) -> str:
         chosen = None if nudge == EVERY else _named("nudge", nudge)
@@ -153,6 +155,18 @@ def _named(field: str, name: str) -> str:
     if not _ID.fullmatch(name):
         raise InvalidRequest(Problem(field, f"{quoted(name)} cannot be a name", "one that `stages` lists"))
     return name
+
+
+def _released(service: AdminClient, stage: str, model: str, approved: Approval, files: Mapping[str, bytes]) -> str:
+    """What the service says to a version that is approved already: what fails now undoes nothing, so it is told and not
+    raised.
+    """
+    version = f"Version {quoted(approved.version)}"
+    try:
+        return f"{version} decides {_at(stage, service.release(stage, model, approved, files))}"
+    except JourneyBanditError as error:
+        later = "`journey-bandit registry sync` goes on trying; ask `stages` what decides"
+        return f"{version} is approved, but the service did not say that it decides: {quoted(str(error))}. {later}."
 
 
 def _at(stage: str, done: dict[str, Any]) -> str:

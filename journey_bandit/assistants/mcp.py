@@ -2,7 +2,6 @@
 output, in front of a running service.
 """
 
-import getpass
 import importlib.metadata
 import os
 from typing import Any
@@ -17,7 +16,8 @@ from pydantic import ValidationError
 from bandit.errors import JourneyBanditError
 from journey_bandit.assistants import documents
 from journey_bandit.assistants.change_tools import ChangeTools
-from journey_bandit.assistants.read_tools import ReadTools
+from journey_bandit.assistants.read_tools import ReadTools, missing
+from journey_bandit.shell_user import shell_user
 
 KEY = "JOURNEY_BANDIT_KEY"
 """Environment variable with the key for the service: an argument could be read by everybody on the machine."""
@@ -56,6 +56,8 @@ class AssistantServer(MCPServer[Any]):
         except ToolError as error:
             if isinstance(error.__cause__, JourneyBanditError | OSError):
                 raise ToolError(str(error.__cause__)) from error.__cause__
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                raise ToolError(f"{name}: {missing(error.__cause__)}") from error.__cause__
             if isinstance(error.__cause__, ValidationError):
                 raise ToolError(_mistakes(error.__cause__, known[name])) from error.__cause__
             raise
@@ -78,7 +80,7 @@ def _mistakes(error: ValidationError, properties: dict[str, Any]) -> str:
     "--allow-changes", is_flag=True,
     help="Offer pause, resume, set_ramp, set_holdout and rollback, too; approve with --ledger and --mlflow.",
 )  # fmt: skip
-@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept with each change.")
+@click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept with each change.")
 def mcp(url: str, ledger: str, mlflow: str, allow_changes: bool, who: str) -> None:
     """Let an assistant read a running service, over standard input and output (Model Context Protocol).
 

@@ -11,7 +11,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from bandit.errors import NotFound, RemoteError
+from bandit.errors import JourneyBanditError, NotFound, RemoteError
 from experiments.inference.wording import against, capital, chance, number, when
 from journey_bandit import monitor_process
 from journey_bandit.assistants import documents
@@ -117,8 +117,8 @@ class ReadTools:
             money_first([policy], declared["currency"]),
             f"Decides now: {_decides(policy)}.",
             releases or "Nothing was ever released at this stage.",
-            self._judged(stage) if any(one["judge"] for one in history) else "",
-            self._versions(declared["app"], stage, declared["currency"]),
+            _or_why("The candidate", lambda: self._judged(stage)) if any(one["judge"] for one in history) else "",
+            _or_why("Versions in MLflow", lambda: self._versions(declared["app"], stage, declared["currency"])),
         )
 
     def guardrails(self, stage: STAGE) -> str:
@@ -177,12 +177,9 @@ class ReadTools:
             return "How the candidate does is in the ledger: start this server with --ledger."
         from journey_bandit.workflows.judgements import judged_release
 
-        try:
-            found = judged_release(self._ledger, stage)
-        except NotFound as error:
-            return f"The candidate: {error}"
+        found = judged_release(self._ledger, stage)
         money = found.judgement.sentence(f"{found.currency} per decision")
-        reasons = "; ".join(found.verdict.reasons)
+        reasons = quoted("; ".join(found.verdict.reasons))
         return f"Candidate {_version(found.release.version)}: {money}. Rule: {found.verdict.decision}: {reasons}."
 
     def _versions(self, app: str, stage: str, currency: str) -> str:
@@ -197,12 +194,32 @@ class ReadTools:
         registry, model = Registry(self._mlflow), name_of(app, stage)
         rows = []
         for version in reversed(registry.versions(model)[-_NEWEST:]):
-            tags, over = registry.tags(model, version), reviewed_gain(registry.metrics(model, version))
+            try:
+                tags, over = registry.tags(model, version), reviewed_gain(registry.metrics(model, version))
+            except JourneyBanditError as error:  # of this version alone, such as a run that was deleted
+                rows.append((_version(version), "", "", "", f"it cannot be read: {quoted(str(error))}"))
+                continue
             money = against(over, "no nudge", f"{currency} per decision")
-            found = (tags.get("review", "not reviewed"), money, tags.get("gate", "not judged"))
-            rows.append((_version(version), *found, quoted(tags.get("gate_reasons", ""))))
+            review, gate = (quoted(tags[name]) if name in tags else "" for name in ("review", "gate"))
+            why = quoted(tags.get("gate_reasons", ""))
+            rows.append((_version(version), review or "not reviewed", money, gate or "not judged", why))
         head = ("version", "review", "at its review", "rule says", "because")
         return table(head, rows) or f"MLflow has no version of {quoted(model)}."
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install where a package of an extra is not there."""
+    return f"{error.name} is not installed: pip install 'journey-bandit[mcp,experiments]'"
+
+
+def _or_why(what: str, part: Callable[[], str]) -> str:
+    """A part of an answer, or why there is none: the other parts stand without it."""
+    try:
+        return part()
+    except ModuleNotFoundError as error:
+        return f"{what} cannot be read: {missing(error)}."
+    except (JourneyBanditError, OSError) as error:
+        return f"{what} cannot be read: {quoted(str(error))}."
 
 
 def told(tool: Callable[..., Any]) -> str:

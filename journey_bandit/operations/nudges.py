@@ -1,12 +1,12 @@
 """Command `journey-bandit nudges`: pause, resume and retire nudges of a running service, and see who did."""
 
 import datetime as dt
-import getpass
 
 import click
 
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit.service.service_client import AdminClient
+from journey_bandit.shell_user import shell_user
 
 _URL = click.option("--url", envvar="JOURNEY_BANDIT_URL", required=True, help="Of the running service.")
 _KEY = click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="With the scope admin; read, to list.")
@@ -27,7 +27,7 @@ def _changing(verb: str, text: str) -> click.Command:
     @click.argument("nudge", required=False)
     @click.option("--all", "every", is_flag=True, help="All nudges of the stage.")
     @click.option("--reason", required=True, help="Kept in the ledger, and said by receipts.")
-    @click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+    @click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept in the ledger.")
     @_URL
     @_KEY
     def change(stage: str, nudge: str | None, every: bool, reason: str, who: str, url: str, key: str) -> None:

@@ -1,12 +1,12 @@
 """Command `journey-bandit traffic`: set the ramp and the holdout of a stage while the service runs."""
 
-import getpass
 import math
 
 import click
 
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit.service.service_client import AdminClient
+from journey_bandit.shell_user import shell_user
 
 _URL = click.option("--url", envvar="JOURNEY_BANDIT_URL", required=True, help="Of the running service.")
 _KEY = click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="With the scope admin; read, to show.")
@@ -38,7 +38,7 @@ def _setting(what: str, text: str) -> click.Command:
     @click.argument("stage")
     @click.argument("share")
     @click.option("--reason", required=True, help="Kept in the ledger.")
-    @click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+    @click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept in the ledger.")
     @_URL
     @_KEY
     def change(stage: str, share: str, reason: str, who: str, url: str, key: str) -> None:

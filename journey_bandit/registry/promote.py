@@ -2,7 +2,6 @@
 changes.
 """
 
-import getpass
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from journey_bandit import console
 from journey_bandit.registry.publish import MLFLOW
 from journey_bandit.registry.shadows import score
 from journey_bandit.service.service_client import AdminClient, serves
+from journey_bandit.shell_user import shell_user
 from journey_bandit.workflows import publishing
 from journey_bandit.workflows.judgements import judged_release
 from journey_bandit.workflows.policy_evidence import gather
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.mlflow.registry import Registry
 
 WHY = click.option("--why", required=True, help="For the audit table.")
-WHO = click.option("--who", default=getpass.getuser, show_default="the user of this shell")
+WHO = click.option("--who", default=shell_user, show_default="the user of this shell")
 _STORE = click.option("--store", envvar="JOURNEY_BANDIT_STORE", help="The ledger: judge by what it says now.")
 URL = click.option("--url", envvar="JOURNEY_BANDIT_URL", help="Of a service: wait until it decides with it.")
 KEY = click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="")

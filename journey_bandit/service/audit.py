@@ -3,7 +3,6 @@
 """
 
 import datetime as dt
-import getpass
 import sys
 import uuid
 from collections import Counter, deque
@@ -25,6 +24,7 @@ from bandit.errors import InvalidRequest, LedgerError, NotFound, Problem
 from bandit.records import AlarmAcknowledgement, AlarmVerdict, Withdrawal
 from bandit.reporters.acknowledgements import about
 from journey_bandit.service.service_client import AdminClient
+from journey_bandit.shell_user import shell_user
 
 _STORE = click.option("--store", required=True, help="Store of the service, which may be running.")
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
@@ -134,7 +134,7 @@ def listed(store: str) -> None:
 @click.argument("reporter", metavar="KEY_NAME")
 @click.option("--verdict", type=click.Choice(["honest", "forged"]), required=True, help="What was found out.")
 @click.option("--reason", default="", help="Kept in the ledger.")
-@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+@click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept in the ledger.")
 @click.option("--url", envvar="JOURNEY_BANDIT_URL", help="Of a running service.")
 @click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="With the scope admin.")
 @click.option("--store", help="Store of a service that is stopped.")
@@ -179,7 +179,7 @@ def _offline(store: str, stage: str, reporter: str, verdict: AlarmVerdict, who: 
 @click.option("--since", type=_TIME, required=True, help="From this time on (UTC), by when they were received.")
 @click.option("--until", type=_TIME, help="Before this time (UTC); without one, all up to now.")
 @click.option("--reason", default="", help="Kept in the ledger.")
-@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+@click.option("--who", default=shell_user, show_default="the user of this shell", help="Kept in the ledger.")
 def retract(store: str, reporter: str, since: dt.datetime, until: dt.datetime | None, reason: str, who: str) -> None:
     """Retract what an API key reported: outcomes, and outcomes of the events that it sent.
 

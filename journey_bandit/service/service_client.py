@@ -62,6 +62,12 @@ class AdminClient(ServiceClient):
         }
         return dict(self._call("PUT", f"/v1/policies/{stage}/release", body))
 
+    def check_may_release(self, stage: str) -> None:
+        """Check that the key may release at a stage, and change nothing: what is sent lacks every field, and is refused
+        for that (400) once the key's scope was checked. Raises RemoteError for any other answer.
+        """
+        self._send("PUT", f"/v1/policies/{stage}/release", {}, expected=httpx.codes.BAD_REQUEST)
+
     def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
         """Roll a stage back at once, from what the service's ledger holds; the release that decides now. `to`: a
         version, "" for what is learned live, `NO_NUDGE` for no nudge to anybody, None for the one before; `at`: when it

@@ -121,8 +121,8 @@ def _live(
     played = simulated_app.simulated_app(app, file)
     world, currency = played.scenario, played.catalogue.currency
     where = f" --scenario {file}" if file else ""
-    again = f"journey-bandit simulate --app {app}{where} --users {users} --seed {seed} --url {url}"
     with ServiceClient(url, key) as client:
+        again = f"journey-bandit simulate --app {app}{where} --users {users} --seed {seed} --url {client.url}"
         report, snapshot = console.simulate(client, world, currency, seed=seed, users=users, again=again)
     if snapshot.loss_account is not None:
         words = statement(snapshot.stage_spec, snapshot.loss_account).in_words(currency)

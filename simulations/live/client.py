@@ -16,16 +16,18 @@ _PAUSE = 0.2  # seconds before the first retry, doubled each time
 
 class ServiceClient:
     """Blocking client of one service at `url`; not for concurrent use. Use it in a `with` block, which closes the
-    connection.
+    connection. Its attribute `url` has no user and password: these are sent, and stand in no message or log.
 
     Calls are tried `tries` times on 503 and on network errors, with pauses from 0.2 s that double; an answer is waited
     for `seconds`. Methods raise RemoteError with what could not be done and why.
     """
 
     def __init__(self, url: str, key: str = "", *, tries: int = 5, seconds: float = 30.0):
-        self.url, self._tries = url.rstrip("/"), tries
+        given = httpx.URL(url.rstrip("/"))
+        self.url, self._tries = str(given.copy_with(userinfo=b"")), tries
         headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=seconds)
+        auth = (given.username, given.password) if given.userinfo else None
+        self._http = httpx.Client(base_url=self.url, auth=auth, headers=headers, timeout=seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +87,7 @@ class ServiceClient:
         reply: dict[str, Any] = self._send(method, path, body).json()
         return reply
 
-    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, body: Any, expected: int = httpx.codes.OK) -> httpx.Response:
         failure = ""
         for attempt in range(self._tries):
             if attempt:
@@ -95,7 +97,7 @@ class ServiceClient:
             except httpx.TransportError as error:
                 failure = f"{self.url} does not answer: {type(error).__name__}: {error}"
                 continue
-            if response.status_code == httpx.codes.OK:
+            if response.status_code == expected:
                 return response
             failure = f"{method} {self.url}{path}: {response.status_code} {_said(response)}"
             if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:

@@ -72,7 +72,7 @@ class Container:
         self._work, port = work, free_port("127.0.0.1")
         self.url, self.log = f"http://127.0.0.1:{port}", work / "log"
         self._check = [part.replace("8080", str(port)) for part in REPLICA["healthcheck"]["test"][1:]]
-        options = ["--port", str(port), "--store", "sqlite:////ledger/ledger.db"]
+        options = ["--port", str(port), "--store", "sqlite:////ledger/ledger.db", "--drain", "600"]
         self._command = [*shlex.split(REPLICA["command"]), *options]
         files = work / "files"
         for folder in (work / "root", work / "ledger", files):

@@ -161,7 +161,9 @@ def test_the_flag_alone_changes_nothing_the_service_asks_for_the_scope(shop: Ass
     assert (shop.get("/v1/operator-actions"), shop.get("/v1/releases")) == before
     changing = {name: tool for name, tool in seen.tools.items() if (tool.description or "").startswith("CHANGES")}
     assert set(changing) == {name for name, _ in calls}
-    assert not any(tool.annotations and tool.annotations.read_only_hint for tool in changing.values())
+    hints = [tool.annotations for tool in changing.values()]
+    assert {(one.read_only_hint, one.idempotent_hint) for one in hints if one} == {(False, False)}
+    assert None not in hints
 
 
 def test_with_the_scope_an_assistant_changes_what_is_asked_and_the_ledger_says_for_whom(shop: AssistedShop) -> None:
@@ -252,6 +254,8 @@ def test_a_change_that_cannot_be_made_is_refused_with_the_field_and_the_fix(shop
         (("pause", tip), "nudge: cart has no nudge 'tip' → known: discount, reminder"),
         (("set_ramp", {"stage": "cart", "share": 0, "reason": "r"}), "share: 0 is not the share of the traffic"),
         (("set_ramp", {"stage": "cart", "share": "all", "reason": "r"}), "share: Input should be a valid number"),
+        (("set_ramp", {"stage": "cart", "share": True, "reason": "r"}), "share: Input should be a valid number"),
+        (("set_holdout", {"stage": "cart", "share": False, "reason": "r"}), "share: Input should be a valid number"),
         (("rollback", {"stage": "cart", "to": "77", "reason": "r"}), "to: version 77 was never released at cart → "),
         (("approve", {"stage": "cart", "version": "1", "reason": "r"}), "Unknown tool: approve"),  # without a registry
     ]

@@ -78,3 +78,15 @@ def test_a_reviewer_whom_nothing_proves_is_marked(by: str, shown: str) -> None:
         "gate": "unclear",
         "reviewer": shown,
     }
+
+
+def test_a_link_does_not_carry_the_password_of_the_address() -> None:
+    uri = "http://ana:s3cret@mlflow:5000/"
+    links = [
+        reviewer_view.link(uri, "1"),
+        reviewer_view.plain(uri, "1"),
+        reviewer_view.run_link(uri, "1", "r"),
+        reviewer_view.report_link(uri, "1", "r"),
+        reviewer_view.model_link(uri, "shop-cart"),
+    ]
+    assert all(link.startswith("http://mlflow:5000/#/") for link in links), links

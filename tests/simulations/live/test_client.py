@@ -1,5 +1,6 @@
 """The one HTTP client: the simulations' tries again where that is safe, the operators' says at once what is wrong."""
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ def answering(*statuses: int) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            user = self.headers.get("authorization", "").removeprefix("Basic ")
+            asked.append(f"{self.path} as {user}" if user else self.path)
             status = left.pop(0)
             body = json.dumps(STAGES if status == 200 else BUSY).encode()
             self.send_response(status)
@@ -69,3 +71,25 @@ def test_nobody_there_is_said_with_the_address() -> None:
         pass
     with AdminClient(url) as client, pytest.raises(RemoteError, match=f"{url} does not answer: ConnectError"):
         client.stages()
+
+
+def test_a_password_in_the_address_is_sent_and_is_in_no_message_or_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    with answering(404, 200) as (url, asked), ServiceClient(url.replace("//", "//ana:s3c%40ret@")) as client:
+        with pytest.raises(RemoteError) as refused:
+            client.stage("cart")
+        assert client.stage("cart") == ("shop", {"stage": "cart"})
+        assert client.url == url
+    assert asked == [f"/v1/stages as {base64.b64encode(b'ana:s3c@ret').decode()}"] * 2
+    assert "HTTP Request: GET" in caplog.text
+    assert not any(secret in caplog.text + str(refused.value) for secret in ("s3c", "ana"))
+
+
+@pytest.mark.parametrize("user", ["ana:s3cret@", "s3cret@"])
+def test_a_password_is_in_no_message_where_nobody_answers(user: str) -> None:
+    with AdminClient(f"http://{user}127.0.0.1:1") as client:
+        for ask in (client.stages, client.health):
+            with pytest.raises(RemoteError, match=r"^http://127\.0\.0\.1:1 does not answer"):
+                ask()
