@@ -65,7 +65,7 @@ def export(
     log = log._replace(made_from=_time(since), made_before=_time(until))
     facts, asked = _facts(log), _tables(more)
     begun = partial(_begun, to, log, facts, go_on=go_on)
-    with PartWriter(to, facts, partition_rows, begun, continued=go_on) as writer:
+    with PartWriter(to, facts, partition_rows, begun, continued=go_on) as writer, _whole_tables(to, go_on=go_on):
         position = writer.told.position
         assert position is not None  # noqa: S101 - it was just read
         log = log._replace(until=position.decision, settled=position.settlement)
@@ -76,7 +76,7 @@ def export(
             raise InvalidRequest(Problem("stage", f"{stage!r} has no decisions that count", "wait for some"))
         writer.end_part()
         with _without_collector():
-            beside = _write_tables(unfinished(to), asked, log, writer.told, partition_rows, go_on=go_on)
+            beside = _write_tables(unfinished(to), asked, log, writer.told, partition_rows)
     new = f", {writer.written:,} of them written now" if go_on else ""
     click.echo(f"{to}: {writer.rows:,} decisions of {log.app}/{stage} in {len(writer.parts):,} parts{new}")
     for name, rows in beside.items():
@@ -110,17 +110,23 @@ def _tables(names: str) -> list[str]:
 
 
 def _write_tables(
-    folder: Path, asked: Sequence[str], log: LedgerLog, told: PartManifest, partition_rows: int, *, go_on: bool
+    folder: Path, asked: Sequence[str], log: LedgerLog, told: PartManifest, partition_rows: int
 ) -> dict[str, int]:
     """Write these tables, and those that a continued export has already, into its folder; their rows by name."""
-    if not go_on:
-        export_tables.remove(folder)  # of one that was killed
     names = [name for name in export_tables.TABLES if name in {*asked, *export_tables.there(folder)}]
+    return {name: export_tables.write(folder, name, log, told, _facts(log), partition_rows) for name in names}
+
+
+@contextmanager
+def _whole_tables(to: Path, *, go_on: bool) -> Iterator[None]:
+    """Without `--continue` an export that raises leaves no table, as it leaves no part: the writer removes the manifest
+    next, and without one a later export would take what is left for somebody else's.
+    """
     try:
-        return {name: export_tables.write(folder, name, log, told, _facts(log), partition_rows) for name in names}
+        yield
     except BaseException:
         if not go_on:
-            export_tables.remove(folder)
+            export_tables.remove(unfinished(to))
         raise
 
 
@@ -139,7 +145,11 @@ def _without_collector() -> Iterator[None]:
 
 
 def _begun(to: Path, log: LedgerLog, facts: LogMetadata, *, go_on: bool) -> PartManifest:
-    """Manifest of the export with the parts that stay. No other process may write to the folder meanwhile."""
+    """Manifest of the export with the parts that stay; without `--continue` none stay, nor tables of an export that was
+    killed. No other process may write to the folder meanwhile.
+    """
+    if not go_on:
+        export_tables.remove(unfinished(to))
     told = PartManifest(
         rows=0,
         parts=(),

@@ -4,6 +4,8 @@ import datetime as dt
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from api.people import offline
 from bandit.journey import folding
 from bandit.records import Event, Outcome
 from experiments.data import part_files
+from experiments.data.part_writer import PartWriter
 from journey_bandit.exports import export_tables
 from journey_bandit.main import group
 from tests.journey_bandit.evaluation.ledgers import TRAVEL
@@ -250,9 +253,6 @@ def test_a_table_that_is_not_there_is_named(ledger: Growing, export: Export, tmp
 def test_tables_that_were_interrupted_are_whole_in_the_end(
     ledger: Growing, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
-    def ended(*given: Any) -> Any:
-        raise KeyboardInterrupt
-
     broken = export_tables.TABLES["events"]._replace(page=ended)
     monkeypatch.setitem(export_tables.TABLES, "events", broken)
     assert export(tmp_path / "log", *ALL, *more).exit_code == 1
@@ -260,6 +260,51 @@ def test_tables_that_were_interrupted_are_whole_in_the_end(
     assert not (tmp_path / "log").exists()
     assert export(tmp_path / "log", *ALL, *more).exit_code == 0
     assert same_as_anew(tmp_path / "log", export)
+
+
+KILLED = """
+import os, sys
+from journey_bandit.exports import export_tables
+from journey_bandit.main import group
+
+was = export_tables.TABLES["events"]
+
+def killing(log, after, most):
+    if after:
+        os._exit(9)
+    return was.page(log, after, 100)
+
+export_tables.TABLES["events"] = was._replace(page=killing)
+group(sys.argv[1:])
+"""
+
+
+def ended(*given: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["decisions", "manifest", "none counts"])
+def test_an_export_begun_anew_removes_the_tables_of_one_that_was_killed(
+    ledger: Growing, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Also if it does not come to its end: nothing about people stays, and nothing is in the way of the next one."""
+    words = ("--ledger", ledger.file, "--stage", "cart", "--partition-rows", 40, "--with", "events", tmp_path / "log")
+    program = [sys.executable, "-c", KILLED, "export", *(str(word) for word in words)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == 9
+    left = tmp_path / "log.part"
+    assert (left / "_manifest.json").exists()
+    assert list((left / "_events.part").glob("part-*.parquet"))
+    more: tuple[str, ...] = ()
+    if where == "none counts":
+        more = ("--since", "2026-01-01")
+    else:
+        monkeypatch.setattr(PartWriter, {"decisions": "write", "manifest": "_end_part"}[where], ended)
+    assert export(tmp_path / "log", *more).exit_code == 1
+    monkeypatch.undo()
+    assert not left.exists()
+    done = export(tmp_path / "log")
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "log").iterdir() if path.is_dir()] == []
 
 
 def test_a_damaged_part_is_written_again(ledger: Growing, export: Export, tmp_path: Path) -> None:
