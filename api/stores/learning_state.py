@@ -4,6 +4,7 @@ Derived are the statistics of each stage and schema (sums of each drift epoch, t
 of delays), what a warm start brought, and which declarations were served from which decision on.
 """
 
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,14 @@ class StatisticsKey(NamedTuple):
 
     stage: str
     schema: int
+
+
+class StageSettlement(NamedTuple):
+    """Settlement with the id of its decision, and when that was made (µs)."""
+
+    decision: uuid.UUID
+    decided: int
+    settlement: Settlement
 
 
 class StoredExposures(NamedTuple):
@@ -169,6 +178,12 @@ class LearningState(Protocol):
     def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
         """Numbers of settlements above `after`, in order, at most so many, each with its decision, which comes once for
         each settlement that it has.
+        """
+        ...
+
+    def stage_settlements_after(self, stage: str, after: int, most: int) -> list[StageSettlement]:
+        """Settlements of a stage that are numbered above `after`, in order, at most so many: without the rest of their
+        decisions, and at a cost that does not grow with the settlements of other stages.
         """
         ...
 

@@ -86,9 +86,10 @@ def _first_changed(log: LedgerLog, was: PartManifest, told: PartManifest) -> int
 
 def _settled(log: LedgerLog, after: int, through: int) -> Iterator[int]:
     """Numbers of the stage's decisions that these settlements are about."""
-    while page := log.store.settlements_after(after, _PAGE):
-        yield from (found.seq for number, found in page if number <= through and found.decision.stage == log.stage)
-        after = page[-1][0]
+    while page := log.store.stage_settlements_after(log.stage, after, _PAGE):
+        done = [one.settlement for one in page]
+        yield from (one.decision_seq for one in done if one.seq <= through)
+        after = done[-1].seq
         if after >= through:
             return
 

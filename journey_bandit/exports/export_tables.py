@@ -7,8 +7,7 @@ are in the guide `exports`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from api.stores.decision_log import NumberedOutcome
-from bandit.records import Event, Settlement
+from api.stores.learning_state import StageSettlement
+from bandit.records import Event
 from bandit.tables.decision_log import KEY, LogMetadata
 from experiments.data import part_files, part_writer
 from experiments.data.part_files import MANIFEST, PartEntry, PartManifest
@@ -65,24 +65,18 @@ def _outcome_columns(rows: Sequence[NumberedOutcome]) -> Any:
 
 
 def _settlements(log: LedgerLog, after: int, most: int) -> Page | None:
-    found = log.store.settlements_after(after, most)
-    rows = [
-        (str(one.decision.id), done)
-        for number, one in found
-        if one.decision.stage == log.stage and _within(log, one.decision.at)
-        for done in one.settlements
-        if done.seq == number
-    ]
-    return (found[-1][0], _settlement_columns(rows)) if found else None
+    found = log.store.stage_settlements_after(log.stage, after, most)
+    rows = [one for one in found if _within(log, one.decided)]
+    return (found[-1].settlement.seq, _settlement_columns(rows)) if found else None
 
 
-def _settlement_columns(rows: Sequence[tuple[str, Settlement]]) -> Any:
-    done = [one for _, one in rows]
+def _settlement_columns(rows: Sequence[StageSettlement]) -> Any:
+    done = [one.settlement for one in rows]
     return pa.table(
         {
             "settlement": pa.array([one.seq for one in done], pa.int64()),
             "decision": pa.array([one.decision_seq for one in done], pa.int64()),
-            "decision_id": pa.array([name for name, _ in rows], pa.string()),
+            "decision_id": pa.array([str(one.decision) for one in rows], pa.string()),
             "arm": pa.array([one.arm for one in done], pa.string()),
             "time": pa.array([one.at for one in done], _TIME),
             "reward": pa.array([one.reward for one in done], pa.float64()),
@@ -147,12 +141,14 @@ def write(export: Path, name: str, log: LedgerLog, told: PartManifest, facts: Lo
         position = msgspec.structs.replace(told.position, event=log.store.last_event())
         told = msgspec.structs.replace(told, position=position)
     end: int = getattr(told.position, table.number)
-    if next(_rows(table, log, 0, end), None) is None:
+    told = _begun(folder, table, log, told, msgspec.json.encode(facts))  # the export's own lock keeps others out
+    pages = _rows(table, log, told.parts[-1].last if told.parts else 0, end)
+    first = next(pages, None)
+    if first is None and not told.parts:
         remove(export, [name])
         return 0
-    begun = partial(_begun, folder, table, log, told, msgspec.json.encode(facts))
-    with PartWriter(folder, facts, rows, begun, continued=True, number=table.number) as writer:
-        for page in _rows(table, log, writer.parts[-1].last if writer.parts else 0, end):
+    with PartWriter(folder, facts, rows, lambda: told, continued=True, number=table.number) as writer:
+        for page in chain([] if first is None else [first], pages):
             writer.write(page)
         return writer.rows
 

@@ -130,6 +130,34 @@ class StoreTalliesContract:
         store.erase_decisions([erasure], START, [ErasedDecision(one) for one in store.erasable([ann], 9)])
         assert found("signup", 0, 9) == found("basket", 0, 9) == []
 
+    def test_settlements_of_a_stage_are_read_with_the_times_of_their_decisions(
+        self, store: Store, claimed: Callable[..., ContractLedger], outcome: Report
+    ) -> None:
+        catalogue = parse(CATALOGUE.replace(_WINDOW, f'{_WINDOW}, grace = "2h"'))
+        graceful, decide = claimed(store, catalogue), decisions_of(catalogue)
+        made = [decide(1, user="ann"), decide(2, "basket"), decide(3, user="bob", at=START + 5)]
+        graceful.decided(*made)
+        told = [ended(3, made[2]), ended(2, made[1]), ended(1, made[0])]
+        store.settle(told)
+        graceful.reported(outcome(3), now=START + HOUR)
+        told.append(msgspec.structs.replace(told[0], corrects=1, outcomes=1, reward=1.0))
+        store.settle(told[-1:])
+
+        def found(*asked: Any) -> list[tuple[Any, ...]]:
+            read = store.stage_settlements_after(*asked)
+            numbered = [(n, msgspec.structs.replace(one, seq=n)) for n, one in enumerate(told, 1)]
+            assert [one.settlement for one in read] == [dict(numbered)[one.settlement.seq] for one in read]
+            assert all(one.decision == made[one.settlement.decision_seq - 1].id for one in read)
+            return [(one.settlement.seq, one.decided - START) for one in read]
+
+        assert found("signup", 0, 9) == [(1, 5), (3, 0), (4, 5)]
+        assert found("signup", 1, 1) == [(3, 0)]
+        assert found("basket", 0, 9) == [(2, 0)]
+        assert found("no such", 0, 9) == found("signup", 4, 9) == []
+        erasure = store.begin_erasure(of(made[2].user))
+        store.erase_decisions([erasure], START, [ErasedDecision(one) for one in store.erasable([made[2].user], 9)])
+        assert found("signup", 0, 9) == [(3, 0)]
+
     def test_events_are_read_in_the_order_in_which_they_came(self, ledger: Any) -> None:
         store, (ann, bob) = ledger.store, (bytes([n]) * 16 for n in (1, 2))
         assert store.last_event() == 0

@@ -33,6 +33,7 @@ from api.stores.learning_state import (
     Declarations,
     PersonReward,
     ServedStage,
+    StageSettlement,
     StatisticsKey,
     StatisticsUpdate,
     StoredStatistics,
@@ -467,6 +468,12 @@ class MemoryStore(Unshared):
         """As `LearningState.settlements_after`: copies."""
         done = islice((row for row in self._settlements[after:] if row[0].arm), most)
         return [(s.seq, _handed_out(self._found[self._by_seq[s.decision_seq - 1]])) for s, *_ in done]
+
+    def stage_settlements_after(self, stage: str, after: int, most: int) -> list[StageSettlement]:
+        """As `LearningState.stage_settlements_after`; looks through those of all stages."""
+        there = (done for done, *_ in self._settlements[after:] if done.arm and done.stage == stage)
+        mine = ((self._found[self._by_seq[done.decision_seq - 1]].decision, done) for done in islice(there, most))
+        return [StageSettlement(made.id, made.at, done) for made, done in mine]
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
         """As `WebhookQueue.webhook_cursor`."""

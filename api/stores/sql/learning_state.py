@@ -1,5 +1,6 @@
 """Learning state of a SQL ledger: settlements, and what is derived from them."""
 
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from api.stores.learning_state import (
     Declarations,
     PersonReward,
     ServedStage,
+    StageSettlement,
     StatisticsKey,
     StatisticsUpdate,
     StoredStatistics,
@@ -94,6 +96,14 @@ class SqlLearningState(SqlDecisionLog):
             rows = conn.execute(query, (after, most)).fetchall()
             found = self._complete(conn, [row[1:] for row in rows])
         return [(number, one) for (number, *_), one in zip(rows, found, strict=True)]
+
+    def stage_settlements_after(self, stage: str, after: int, most: int) -> list[StageSettlement]:
+        """As `LearningState.stage_settlements_after`: read by the index of stages."""
+        columns = ", ".join(f"s.{column}" for column in ("seq", *SETTLEMENT_COLUMNS))
+        query = f"""SELECT d.id, d.at, {columns} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                    WHERE s.stage = ? AND s.seq > ? AND d.user <> x'' ORDER BY s.seq LIMIT ?"""  # noqa: S608
+        rows = self._ledger.rows(query, (stage, after, most))
+        return [StageSettlement(uuid.UUID(bytes=row[0]), row[1], settlement_of(row[2:])) for row in rows]
 
     def version(self, stage: str) -> int:
         """As `LearningState.version`."""
