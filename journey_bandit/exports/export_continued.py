@@ -23,6 +23,7 @@ from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
 _PAGE = 2_000  # settlements that are read at a time
+_ROWS = 10_000  # of a part whose people are looked up at a time
 
 
 def position(store: Store) -> LogPosition:
@@ -101,12 +102,17 @@ def _still(log: LedgerLog, path: Path, part: PartEntry, facts: bytes) -> bool:
     with parquet.ParquetFile(path) as opened:
         if (opened.schema_arrow.metadata or {}).get(KEY) != facts:
             return False
-        row = dict[str, object]()
-        for batch in opened.iter_batches(10_000, columns=["decision_id", "user_hash", "user"]):
-            ids, users, keys = batch.columns
-            hashes = [bytes.fromhex(user) for user in users.to_pylist()]
-            if not np.array_equal(ledger_log.keys_of(log.store, hashes), keys.to_numpy()):
-                return False
-            row = {"id": ids[-1].as_py(), "user": users[-1].as_py()}
-    there = log.store.decisions_after(part.last - 1, 1)
-    return bool(there) and row == {"id": str(there[0].decision.id), "user": there[0].decision.user.hex()}
+        last = opened.read_row_group(opened.num_row_groups - 1, columns=["decision_id", "user_hash"])
+        there = log.store.decisions_after(part.last - 1, 1)
+        row = [{"decision_id": str(one.decision.id), "user_hash": one.decision.user.hex()} for one in there]
+        return last.slice(last.num_rows - 1).to_pylist() == row and people_still(log, opened)
+
+
+def people_still(log: LedgerLog, part: parquet.ParquetFile) -> bool:
+    """Whether the hashes of users in a part lead to the persons that it names; a batch of rows is read at a time."""
+    for batch in part.iter_batches(_ROWS, columns=["user_hash", "user"]):
+        users, keys = batch.columns
+        hashes = [bytes.fromhex(user) for user in users.to_pylist()]
+        if not np.array_equal(ledger_log.keys_of(log.store, hashes), keys.to_numpy()):
+            return False
+    return True

@@ -23,6 +23,7 @@ from bandit.tables.decision_log import KEY, LogMetadata
 from experiments.data import part_files, part_writer
 from experiments.data.part_files import MANIFEST, PartEntry, PartManifest
 from experiments.data.part_writer import PartWriter, unfinished
+from journey_bandit.exports.export_continued import people_still
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
@@ -190,16 +191,15 @@ def _still(path: Path, part: PartEntry, table: ExportTable, log: LedgerLog, fact
     """
     if not path.is_file() or part_files.sha256_of(path) != part.sha256:
         return False
-    found = parquet.read_table(path)
     page = table.page(log, part.last - 1, 1)
-    if (found.schema.metadata or {}).get(KEY) != facts or page is None:
-        return False
-    if not found.slice(found.num_rows - 1).replace_schema_metadata(None).equals(page[1]):
-        return False
-    if "user" not in found.column_names:
-        return True
-    hashes = [bytes.fromhex(one) for one in found["user_hash"].to_pylist()]
-    return bool(np.array_equal(ledger_log.keys_of(log.store, hashes), found["user"].to_numpy()))
+    with parquet.ParquetFile(path) as opened:
+        schema = opened.schema_arrow
+        if (schema.metadata or {}).get(KEY) != facts or page is None:
+            return False
+        last = opened.read_row_group(opened.num_row_groups - 1)
+        if not last.slice(last.num_rows - 1).replace_schema_metadata(None).equals(page[1]):
+            return False
+        return "user" not in schema.names or people_still(log, opened)
 
 
 def _within(log: LedgerLog, at: int) -> bool:

@@ -17,12 +17,14 @@ from click.testing import CliRunner, Result
 from pyarrow import parquet
 
 from api.people import offline
+from api.stores.protocol import Store
 from bandit.journey import folding
 from bandit.records import Event, Outcome
 from experiments.data import part_files
 from experiments.data.part_writer import PartWriter
-from journey_bandit.exports import export_tables
+from journey_bandit.exports import export_continued, export_tables
 from journey_bandit.main import group
+from journey_bandit.workflows import ledger_log
 from tests.journey_bandit.evaluation.ledgers import TRAVEL
 from tests.journey_bandit.evaluation.test_export_continued import Growing
 
@@ -225,6 +227,25 @@ def test_people_who_are_joined_are_one_in_events_that_were_exported(
     people = {row["user_hash"]: row["user"] for row in rows}
     assert people[one.hex()] == people[two.hex()]
     assert same_as_anew(tmp_path / "log", export)
+
+
+@pytest.mark.parametrize("names", [(), ("events",)])
+def test_people_of_a_part_are_looked_up_in_batches(
+    ledger: Growing, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """However many rows a part has, its hashes are never all in memory."""
+    more = ("--partition-rows", 1000, "--continue", "--with", ",".join(names))
+    export(tmp_path / "log", *more)
+    keys, asked = ledger_log.keys_of, list[int]()
+
+    def seen(store: Store, users: Sequence[bytes]) -> Any:
+        asked.append(len(users))
+        return keys(store, users)
+
+    monkeypatch.setattr(export_continued, "_ROWS", 30)
+    monkeypatch.setattr(ledger_log, "keys_of", seen)
+    assert ", 0 of them written now" in export(tmp_path / "log", *more).output
+    assert (sum(asked), max(asked)) == (N + 226 * len(names), 30), "the last event is read from the ledger"
 
 
 def test_tables_are_of_the_time_that_the_export_is_of(ledger: Growing, export: Export, tmp_path: Path) -> None:
