@@ -11,20 +11,24 @@ are seconds, seconds of a processor, the largest resident memory of that process
 Then decisions come to the service at a fixed rate, whether or not the last one is answered, in rounds of one run: in
 each once alone, once beside an export of the whole stage, and once beside one under `nice -n 10`. Printed are the 50th
 and 99th percentile of ms until a decision was answered, of all rounds, and the ratio to those alone. An export that has
-not ended with its turn is stopped. The clients that ask share the processors too.
+not ended with its turn is stopped, and one that ends before is followed by another: on a small ledger part of what is
+measured is the start of the command. The clients that ask share the processors too.
 """
 
 import argparse
 import importlib
 import importlib.util
+import itertools
 import os
 import re
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +40,7 @@ from benchmarks.load.open_loop import offer
 
 _GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "exports.md"
 _STARTS = 3.0  # seconds that an export takes to begin reading
+_LOOKS = 0.05  # seconds between looks whether it has ended
 _YEAR = 365 * 86_400_000_000
 
 
@@ -59,17 +64,30 @@ def measured(arguments: Sequence[str]) -> Run:
 
 
 @contextmanager
-def beside(command: Sequence[str]) -> Iterator[None]:
-    """A command runs meanwhile, and is stopped at the end. Raises RuntimeError if it had ended before: what was
-    measured beside it was partly alone.
+def beside(command: Sequence[str], to: Path) -> Iterator[None]:
+    """Exports run meanwhile, one after the other, each to a folder of its own whose name begins with that of `to`; the
+    last is stopped. Raises CalledProcessError if one fails.
     """
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(_one_after_another, command, to, over)
         try:
             yield
-            if process.poll() is not None:
-                raise RuntimeError("the export ended before its turn: more decisions, or fewer seconds")
         finally:
-            process.kill()
+            over.set()
+        running.result()
+
+
+def _one_after_another(command: Sequence[str], to: Path, over: threading.Event) -> None:
+    for number in itertools.count():
+        words = (*command, str(to.with_name(f"{to.name}-{number}")))
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                if over.wait(_LOOKS):
+                    process.kill()
+                    return
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, words)
 
 
 def answered(folder: Path, given: argparse.Namespace) -> dict[str, list[float]]:
@@ -82,7 +100,7 @@ def answered(folder: Path, given: argparse.Namespace) -> dict[str, list[float]]:
             for name, before in (("alone", None), ("export", ()), ("nice", ("nice", "-n", "10"))):
                 with ExitStack() as turns:
                     if before is not None:
-                        turns.enter_context(beside((*before, *whole, str(folder / f"{name}-{turn}"))))
+                        turns.enter_context(beside((*before, *whole), folder / f"{name}-{turn}"))
                         time.sleep(_STARTS)
                     load = offer(port, console.decide, rate=given.rate, seconds=given.seconds, connections=64)
                     took.setdefault(name, []).extend(load.latencies)
