@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
@@ -190,6 +191,32 @@ def test_nothing_of_an_erased_person_is_in_file_log_backup_export_or_artifact(
     assert [mark for mark in marks if any(mark in place for place in places)] == []
     assert found(stays, raw(tmp_path)) == STORED
     assert service.post("/v1/outcomes", json={"decision_id": gone.other, "kind": "activation"}).status_code == 404
+
+
+def test_ids_of_events_that_bring_none_cannot_be_found_from_their_words_without_the_salt(
+    service: Any, tmp_path: Path
+) -> None:
+    """Of words that are all known but one, such as an address, that one could be tried else."""
+    at = time.time() - 60.0
+    tracking = {"kind": "tracking", "key": "Product Viewed", "userKey": "ann", "creationDate": at}
+    tracking |= {"trackingEventDetails": {"product_id": "p", "mail": "ann@example.org"}}
+    track = {"type": "track", "event": "Product Added", "userId": "ann", "timestamp": "2026-01-01T00:00:00Z"}
+    words = json.dumps(track | {"properties": {"mail": "ann@example.org"}}).encode()
+    long = f"ann@example.org{'x' * 120}"
+    for _ in range(2):
+        assert service.post("/v1/data/collector", json={"events": [tracking]}).json() == {"ingestedContentCount": 1}
+        for body in (words, json.dumps(track | {"event": "Checkout Started", "messageId": long}).encode()):
+            assert service.post("/v1/track", content=body).status_code == 200
+    told = service.get("/v1/users/ann/export").json()["events"]
+    key, sorted_words = hashlib.sha256(b"pepper").digest(), msgspec.json.encode(tracking, order="deterministic")
+    hashed = {"track:": sorted_words, "": words, " ": long.encode()}
+
+    def ids(**keyed: Any) -> set[str]:
+        return {f"{to}{hashlib.blake2b(of, digest_size=16, **keyed).hexdigest()}".strip() for to, of in hashed.items()}
+
+    assert len(told) == 3  # what came again was the same
+    assert {one["event_id"] for one in told} == ids(key=key, person=b"event")
+    assert not [one for one in ids() if one.encode() in raw(tmp_path)]
 
 
 class TestPersonalShop:
