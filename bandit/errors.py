@@ -3,6 +3,7 @@
 JourneyBanditError
 ├── CatalogueError       a catalogue with mistakes; carries all of them
 ├── InvalidRequest       a caller's request cannot be used; carries every problem with its field and fix
+├── Forbidden            a report without the token of its decision
 ├── NotFound             the thing asked for does not exist
 ├── Conflict             the same id came back with other content
 ├── PolicyError          a policy that something names is not installed, or is not one

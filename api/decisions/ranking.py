@@ -85,6 +85,7 @@ class Ranking:
         metrics: Metrics,
         window_scale: float = 1.0,
     ):
+        self._hides_ids = catalogue.personal_ids is True
         self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.has_request_actions}
         self._store = store
         self._policies = policies
@@ -275,7 +276,8 @@ class Ranking:
         if declared.rewards == "first":
             return "reward"
         if given.request:
-            return f"request:{given.request}"[:64]
+            own = engine.pseudonym(self._salt, given.request) if self._hides_ids else given.request
+            return f"request:{own}"[:64]
         again, within = (decision, given.value), durations.micro(declared.retry, self._scale)
         last = self._sums.get(again)
         if last is None:  # a restart forgets, the ledger does not

@@ -4,7 +4,6 @@ A tracking event is an event of the user; one that cannot be used is dropped and
 else a provider collects (which flags it evaluated) shows nothing, and is ignored: evaluating is not showing.
 """
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.components import CurrentParts
-from api.events.service import EventReceipt, ReceivedEvent, check_number
+from api.events.service import EventReceipt, EventService, ReceivedEvent, check_number
 from api.http import lenient_json
 from api.http.access import Reporter
 from api.http.batch_items import BatchEnvelope
@@ -53,8 +52,8 @@ def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
         check_number("events", len(told))
         charge(request.scope, len(told))
         given = [_readable(bytes(one), current.ground.metrics) for one in told]
-        sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]
         async with current.inside() as parts:
+            sent = [_sent(one, parts.events) for one in given if not one or one.get("kind") == _KIND]
             taken = await parts.events.take(sent, reporter(request))
         return {"ingestedContentCount": sum(isinstance(one, EventReceipt) for one in taken)}
 
@@ -71,7 +70,7 @@ def _readable(raw: bytes, metrics: Metrics) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-def _sent(given: dict[str, Any]) -> ReceivedEvent | InvalidRequest:
+def _sent(given: dict[str, Any], events: EventService) -> ReceivedEvent | InvalidRequest:
     try:
         event = msgspec.convert(given, _TrackingEvent)
     except msgspec.ValidationError as error:
@@ -80,6 +79,5 @@ def _sent(given: dict[str, Any]) -> ReceivedEvent | InvalidRequest:
         return InvalidRequest(Problem("userKey", "not 1 to 256 characters, or key is empty", "send key and userKey"))
     at = None if event.creation_date is None else round(min(max(event.creation_date, -1e12), 1e12) * 1e6)
     words = msgspec.json.encode(given, order="deterministic")  # it has no id: the same words are the same event
-    name = f"track:{hashlib.blake2b(words, digest_size=16).hexdigest()}"
     details = event.tracking_event_details if isinstance(event.tracking_event_details, dict) else {}
-    return ReceivedEvent(name, event.key, event.user_key, None, details, at, "creationDate")
+    return ReceivedEvent(f"track:{events.id_of(words)}", event.key, event.user_key, None, details, at, "creationDate")

@@ -7,7 +7,6 @@ error. Bodies are read as bytes, inflated if they say gzip, and parsed as JSON w
 import asyncio
 import base64
 import binascii
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -282,7 +281,7 @@ class _SegmentReader:
         at = self._time(given)
         alias = previous if what == "alias" else anonymous if user else None
         return ReceivedEvent(
-            _message_id(given, raw, at),
+            self._id(given, raw, at),
             self._name(what, given),
             user or anonymous or "",
             alias,
@@ -290,6 +289,15 @@ class _SegmentReader:
             at,
             "timestamp",
         )
+
+    def _id(self, given: Mapping[str, Any], raw: bytes, at: int | None) -> str:
+        """The client's id. A call made by hand may have none: the same words of the same time are the same message."""
+        own = identifier(given.get("messageId"))
+        if own is not None and len(own) <= 128:
+            return own
+        if own is None and at is None:
+            return str(uuid7.uuid7())
+        return self._events.id_of(own.encode(errors="surrogatepass") if own else raw)
 
     def _name(self, what: object, given: Mapping[str, Any]) -> str:
         """What the event is called: a track by its own name, a page by "page:Name" if that is declared, or "page"."""
@@ -333,16 +341,6 @@ def _sent_time(value: object) -> int | None:
     except InvalidRequest:
         return None
     return None if sent is None or sent < FIRST else sent
-
-
-def _message_id(given: Mapping[str, Any], raw: bytes, at: int | None) -> str:
-    """The client's id. A call made by hand may have none: the same words of the same time are the same message."""
-    own = identifier(given.get("messageId"))
-    if own is not None and len(own) <= 128:
-        return own
-    if own is None and at is None:
-        return str(uuid7.uuid7())
-    return hashlib.blake2b(own.encode(errors="surrogatepass") if own else raw, digest_size=16).hexdigest()
 
 
 def _id(given: Mapping[str, Any], field: str) -> str | None:

@@ -90,6 +90,25 @@ def _events(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Pro
             yield Problem(f"{path}.key", f"no kept property {rule.key!r}", fix)
         if rule.stage and rule.stage not in stages:
             yield Problem(f"{path}.stage", f"no stage {rule.stage!r}", closest(rule.stage, stages))
+        has_amount = any(credit.value for refers in stages.values() if (credit := refers.outcomes.get(event)))
+        yield from _both_ways(path, rule, has_amount=has_amount)
+
+
+def _both_ways(path: str, rule: EventRule, *, has_amount: bool) -> Iterator[Problem]:
+    """Problems of values of one event that are kept as a hash by one declaration, and as they were sent by another. The
+    currency is one of them where the event `has_amount`.
+    """
+    plain = {rule.path(name): f"properties.{name}" for name in rule.properties if not rule.is_personal(name)}
+    if has_amount:
+        plain.setdefault(rule.currency, "currency")
+    for name in rule.properties:
+        if rule.is_personal(name) and rule.path(name) in plain:
+            other = plain[rule.path(name)]
+            problem = f"{rule.path(name)!r} is personal, and {other} keeps its value as it was sent"
+            fix = f"remove {path}.{other}, or declare it personal as well"
+            if other == "currency":
+                fix = f"remove {path}.properties.{name}, or name another path in {path}.currency"
+            yield Problem(f"{path}.properties.{name}", problem, fix)
 
 
 def _event(path: str, journey: JourneyRules, name: str) -> Iterator[Problem]:

@@ -3,7 +3,7 @@ scope admin. It retries with the same ids, which is always safe.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -103,6 +103,12 @@ class ServiceClient:
             if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
         raise RemoteError(failure)
+
+
+def outcome_of(decision: Mapping[str, Any], kind: str, **more: Any) -> dict[str, Any]:
+    """Outcome of a decision as it was answered, as the object of the API; with its token where the service gave one."""
+    token = {name: decision[name] for name in ("outcome_token",) if name in decision}
+    return {"decision_id": decision["decision_id"], "kind": kind, **more, **token}
 
 
 def _said(response: httpx.Response) -> str:

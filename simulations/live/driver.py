@@ -21,7 +21,7 @@ from bandit.arrays import Array, LoggedDecisions
 from bandit.catalogue.model import Stage
 from bandit.catalogue.net_value import arm_worth
 from bandit.errors import RemoteError
-from simulations.live.client import ServiceClient
+from simulations.live.client import ServiceClient, outcome_of
 from simulations.live.visitors import FirstVisits, VisitorStream
 from simulations.scenario import Scenario
 
@@ -131,13 +131,15 @@ class _OutcomeQueue:
 
     def __init__(self, client: ServiceClient, clock: _RunClock, scale: float):
         self._client, self._clock, self._scale = client, clock, scale
-        self._waiting: list[tuple[float, str]] = []
+        self._waiting: list[tuple[float, str]] = []  # when, and of which decision
+        self._rewards = dict[str, dict[str, Any]]()  # by decision
 
     def add(self, people: FirstVisits, replies: list[dict[str, Any]], stage: Stage) -> None:
         now = self._clock.now()
         for i, reply in enumerate(replies):
             a = stage.arms.index(reply["nudge"]["id"])
             if people.converts[i, a]:
+                self._rewards[reply["decision_id"]] = outcome_of(reply, "reward", value=1)
                 heapq.heappush(self._waiting, (now + people.delay[i, a] * self._scale, reply["decision_id"]))
 
     def send_until(self, deadline: float) -> None:
@@ -146,7 +148,7 @@ class _OutcomeQueue:
             now = self._clock.now()
             due: list[dict[str, Any]] = []
             while self._waiting and self._waiting[0][0] <= now and len(due) < 1000:
-                due.append({"decision_id": heapq.heappop(self._waiting)[1], "kind": "reward", "value": 1})
+                due.append(self._rewards.pop(heapq.heappop(self._waiting)[1]))
             self._client.report(due)
             if now >= deadline:
                 return

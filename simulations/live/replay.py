@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bandit.arrays import LoggedDecisions
 from bandit.errors import RemoteError
 from simulations.datasets import hillstrom
-from simulations.live.client import ServiceClient
+from simulations.live.client import ServiceClient, outcome_of
 from simulations.live.visitors import decision_id
 
 BATCH = 100
@@ -68,9 +68,8 @@ def hillstrom_replay(
             drawn.append(reply["nudge"]["id"])
             propensities.append([reply["propensities"].get(arm, 0.0) for arm in arms])
             if reply["nudge"]["id"] == data.sent[i]:
-                known = {"decision_id": reply["decision_id"]}
-                outcomes.append({**known, "kind": "activation"})
-                outcomes.append({**known, "kind": "reward", "value": float(data.visit[i])})
+                outcomes.append(outcome_of(reply, "activation"))
+                outcomes.append(outcome_of(reply, "reward", value=float(data.visit[i])))
         client.report(outcomes)
         client.policy(hillstrom.STAGE, wait=True)
         progress(len(rows))

@@ -4,7 +4,7 @@ JourneyClientError
 ├── ServiceUnavailableError    no usable answer before the deadline: not known whether anything was recorded
 ├── ItemsFailedError           items of a batch that failed; the others have their results
 └── RequestRefusedError        the service said no, in problem details (RFC 9457)
-    ├── InvalidRequestError    400, 413, 415: a field is wrong, or the body is
+    ├── InvalidRequestError    400, 413, 415: a field is wrong, or the body is; 403: an outcome's token
     ├── KeyRefusedError        401, 403: no key, or one without the scope
     ├── NotFoundError          404: no such decision, stage or route
     └── IdConflictError        409: the id was used with other content
@@ -72,7 +72,9 @@ class RequestRefusedError(JourneyClientError):
 
 
 class InvalidRequestError(RequestRefusedError):
-    """A field, or the body, cannot be used (400, 413, 415)."""
+    """A field, or the body, cannot be used (400, 413, 415), or an outcome does not bring the token of its decision
+    (403, field `outcome_token`).
+    """
 
 
 class KeyRefusedError(RequestRefusedError):
@@ -101,6 +103,7 @@ class ItemsFailedError(JourneyClientError):
         self.results = list(results)
 
 
+_UNPROVEN = "urn:journey-bandit:problem:forbidden"  # the key is good, and its `outcome_token` is missing or another's
 _TYPES = {
     400: InvalidRequestError,
     401: KeyRefusedError,
@@ -113,5 +116,7 @@ _TYPES = {
 
 
 def refusal(problem: ProblemDetails) -> RequestRefusedError:
-    """Error of the type that the status of a problem stands for."""
+    """Error of the type that the status of a problem stands for; of a 403, also what it is that is refused."""
+    if problem.type == _UNPROVEN:
+        return InvalidRequestError(problem)
     return _TYPES.get(problem.status, RequestRefusedError)(problem)

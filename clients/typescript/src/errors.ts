@@ -5,7 +5,7 @@
  *     ├── ServiceUnavailableError    no usable answer before the deadline
  *     ├── ItemsFailedError           items of a batch that failed; the others have their results
  *     └── RequestRefusedError        the service said no, in problem details (RFC 9457)
- *         ├── InvalidRequestError    400, 413, 415: a field is wrong, or the body is
+ *         ├── InvalidRequestError    400, 413, 415: a field is wrong, or the body is; 403: an outcome's token
  *         ├── KeyRefusedError        401, 403: no key, or one without the scope
  *         ├── NotFoundError          404: no such decision, stage or route
  *         └── IdConflictError        409: the id was used with other content
@@ -56,7 +56,10 @@ export class RequestRefusedError extends JourneyClientError {
   }
 }
 
-/** A field, or the body, cannot be used (400, 413, 415). */
+/**
+ * A field, or the body, cannot be used (400, 413, 415), or an outcome does not bring the token of its decision
+ * (403, field `outcome_token`).
+ */
 export class InvalidRequestError extends RequestRefusedError {}
 /** There is no such key (401), or it lacks the scope of the call (403). */
 export class KeyRefusedError extends RequestRefusedError {}
@@ -79,8 +82,12 @@ export class ItemsFailedError<Result> extends JourneyClientError {
   }
 }
 
-/** Error of the type that the status of a problem stands for. */
+/** Of a 403: the key is good, and the `outcome_token` is missing or another decision's. */
+const UNPROVEN = "urn:journey-bandit:problem:forbidden";
+
+/** Error of the type that the status of a problem stands for; of a 403, also what it is that is refused. */
 export function refusal(problem: ProblemDetails): RequestRefusedError {
+  if (problem.type === UNPROVEN) return new InvalidRequestError(problem);
   switch (problem.status) {
     case 400:
     case 413:

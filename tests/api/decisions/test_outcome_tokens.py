@@ -45,6 +45,7 @@ def test_an_outcome_brings_the_token_of_its_decision_or_is_refused(serving: Serv
         for token in (None, "", other["outcome_token"], one["outcome_token"][:-1], "é" * 32):
             reply = client.post("/v1/outcomes", json=outcome(one, outcome_token=token))
             assert (reply.status_code, reply.json()["errors"][0]["field"]) == (403, "outcome_token")
+            assert reply.json()["type"] == "urn:journey-bandit:problem:forbidden"  # by which the clients know it
         nobody = {"decision_id": str(uuid.UUID(int=9))}
         assert client.post("/v1/outcomes", json=outcome(nobody)).status_code == 403
         assert not next(iter(store.decisions())).outcomes

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
@@ -41,6 +42,14 @@ PERSONAL = (
     ('price = "price"', 'price = "price", mail = { name = "email", personal = true }'),
 )
 """What the shop declares so that only what must be read of people is kept as it was sent."""
+
+
+LOOP = """
+[stages.offers]
+policy = { name = "shared", columns = 64 }
+reward = { kind = "continuous", window = "10m", min = -1.0, max = 1.0 }
+loop = { rewards = "sum" }
+"""
 
 
 class Planted(NamedTuple):
@@ -114,6 +123,34 @@ def plant(client: Any, who: str) -> Planted:
     return Planted(values, values["user id"], made["decision_id"])
 
 
+def plant_ranking(client: Any, who: str) -> Planted:
+    """Values in every field of Personalizer that a client may fill; the rewards of each request come twice."""
+    values: dict[str, str] = {}
+
+    def of(kind: str) -> str:
+        return values.setdefault(kind, f"{who}-{len(values):02}-{kind.replace(' ', '-')}")
+
+    def sent(path: str, body: Any, request: str = "") -> Any:
+        headers = {"x-ms-client-request-id": request} if request else {}
+        reply = client.post(f"/offers/personalizer/{path}", json=body, headers=headers)
+        assert reply.status_code < 300, reply.text
+        return reply
+
+    actions = [{"id": of("action"), "features": [{of("name of a feature"): of("feature")}]}]
+    actions += [{"id": of("other action"), "features": []}]
+    asked = {"actions": actions, "contextFeatures": [{"mail": of("context")}], "deferActivation": False}
+    made = sent("v1.0/rank", asked | {"eventId": of("event")}, of("request of a rank")).json()
+    values["long request"] = f"{who}@{'x' * 80}"
+    for request in (of("request id"), of("long request")):
+        for _ in range(2):
+            sent(f"v1.0/events/{of('event')}/reward", {"value": 0.25}, request)
+    slots = [{"id": of("slot"), "baselineAction": of("action"), "features": [{"place": of("place")}]}]
+    sent("v1.1-preview.3/multislot/rank", asked | {"slots": slots, "eventId": of("page")})
+    rewards = {"reward": [{"slotId": of("slot"), "value": 0.5}]}
+    sent(f"v1.1-preview.3/multislot/events/{of('page')}/reward", rewards, of("request of a page"))
+    return Planted(values, "", made["decisionId"])
+
+
 def found(planted: Planted, *places: bytes) -> set[str]:
     """Kinds of the values that are in any of these bytes, plain or as hex."""
     whole = b"".join(places)
@@ -156,6 +193,32 @@ def test_nothing_of_an_erased_person_is_in_file_log_backup_export_or_artifact(
     assert service.post("/v1/outcomes", json={"decision_id": gone.other, "kind": "activation"}).status_code == 404
 
 
+def test_ids_of_events_that_bring_none_cannot_be_found_from_their_words_without_the_salt(
+    service: Any, tmp_path: Path
+) -> None:
+    """Of words that are all known but one, such as an address, that one could be tried else."""
+    at = time.time() - 60.0
+    tracking = {"kind": "tracking", "key": "Product Viewed", "userKey": "ann", "creationDate": at}
+    tracking |= {"trackingEventDetails": {"product_id": "p", "mail": "ann@example.org"}}
+    track = {"type": "track", "event": "Product Added", "userId": "ann", "timestamp": "2026-01-01T00:00:00Z"}
+    words = json.dumps(track | {"properties": {"mail": "ann@example.org"}}).encode()
+    long = f"ann@example.org{'x' * 120}"
+    for _ in range(2):
+        assert service.post("/v1/data/collector", json={"events": [tracking]}).json() == {"ingestedContentCount": 1}
+        for body in (words, json.dumps(track | {"event": "Checkout Started", "messageId": long}).encode()):
+            assert service.post("/v1/track", content=body).status_code == 200
+    told = service.get("/v1/users/ann/export").json()["events"]
+    key, sorted_words = hashlib.sha256(b"pepper").digest(), msgspec.json.encode(tracking, order="deterministic")
+    hashed = {"track:": sorted_words, "": words, " ": long.encode()}
+
+    def ids(**keyed: Any) -> set[str]:
+        return {f"{to}{hashlib.blake2b(of, digest_size=16, **keyed).hexdigest()}".strip() for to, of in hashed.items()}
+
+    assert len(told) == 3  # what came again was the same
+    assert {one["event_id"] for one in told} == ids(key=key, person=b"event")
+    assert not [one for one in ids() if one.encode() in raw(tmp_path)]
+
+
 class TestPersonalShop:
     """The shop whose properties and ids are personal."""
 
@@ -165,7 +228,7 @@ class TestPersonalShop:
         for plain, personal in PERSONAL:
             assert plain in text
             text = text.replace(plain, personal)
-        (tmp_path / "shop.toml").write_text(text, encoding="utf-8")
+        (tmp_path / "shop.toml").write_text(text + LOOP, encoding="utf-8")
         return str(tmp_path / "shop.toml")
 
     def test_personal_values_are_in_no_byte_of_the_ledger_and_in_nothing_that_is_told(
@@ -185,6 +248,21 @@ class TestPersonalShop:
         hashed = {*STORED, "mail"} - kept
         key = hashlib.sha256(b"pepper").digest()
         assert {kind for kind in hashed if engine.pseudonym(key, planted.values[kind]) in export} == hashed
+
+    def test_of_rankings_only_the_ids_of_actions_and_slots_are_kept_as_they_were_sent(
+        self, service: Any, tmp_path: Path
+    ) -> None:
+        planted = plant_ranking(service, "ann")
+        assert (tmp_path / "ledger.db-wal").stat().st_size > 0
+        assert found(planted, raw(tmp_path)) == {"action", "other action", "slot"}
+        receipt = service.get(f"/v1/decisions/{planted.other}").text
+        told = [receipt, *(service.get(path).text for path in ("/metrics", "/v1/policies"))]
+        assert found(planted, *(text.encode() for text in told)) == {"action", "other action"}
+        rewards = [one for one in json.loads(receipt)["outcomes"] if one["kind"] == "reward"]
+        key = hashlib.sha256(b"pepper").digest()
+        assert [(one["value"], one["outcome_id"]) for one in rewards] == [
+            (0.25, f"request:{engine.pseudonym(key, planted.values[kind])}") for kind in ("request id", "long request")
+        ]
 
 
 def to_zip_of(service: Any, stage: str) -> bytes:

@@ -407,6 +407,18 @@ def test_a_personal_property_is_kept_as_its_hash_whatever_form_it_was_sent_in() 
             "stages.look.moments.hesitates",
             "only one of them is personal",
         ),
+        (
+            'product = "product_id", price',
+            'product = "product_id", copy = { name = "product_id", personal = true }, price',
+            "journey.events.viewed.properties.copy",
+            "'product_id' is personal, and properties.product keeps its value as it was sent",
+        ),
+        (
+            'order = "order_id", revenue',
+            'order = "order_id", code = { name = "currency", personal = true }, revenue',
+            "journey.events.ordered.properties.code",
+            "'currency' is personal, and currency keeps its value as it was sent",
+        ),
         ("mobile = { ", "mobile = { personal = true, ", "stages.look.features.mobile.personal", "is learned from"),
         ('"email"', "{ personal = true }", "journey.events.viewed.properties.mail.name", "missing"),
         ('"email"', "3", "journey.events.viewed.properties.mail", "Expected"),
@@ -418,3 +430,12 @@ def test_what_must_be_read_is_not_personal(plain: str, personal: str, path: str,
         parse(text.replace(plain, personal))
     assert path in {one.field for one in error.value.mistakes}
     assert all(problem in one.problem for one in error.value.mistakes)
+
+
+def test_a_value_is_personal_twice_or_is_another_events() -> None:
+    twice = ', copies = { name = "details.mail", personal = true }, mail = { name = "details.mail", personal = true }'
+    text = TEXT.replace('price = "price"', f'price = "price"{twice}')
+    text = text.replace('"wants_mail"', '"wants_mail", code = { name = "currency", personal = true }')  # of no amount
+    events = parse(text).journey.events
+    assert [events["viewed"].is_personal(name) for name in ("copies", "mail")] == [True, True]
+    assert events["identified"].is_personal("code")

@@ -17,6 +17,7 @@ from journey_bandit_client import (
     FieldProblem,
     IdConflictError,
     InvalidRequestError,
+    ItemsFailedError,
     JourneyClient,
     KeyRefusedError,
     NotFoundError,
@@ -86,6 +87,22 @@ def test_a_refusal_has_a_type_and_the_fields_of_its_problem_and_is_not_sent_agai
     assert caught.value.problem.type == PROBLEM["type"]
     (error,) = caught.value.errors
     assert (error.field, error.fix) == ("context.prce", "did you mean `price`?")
+
+
+def test_an_outcome_without_its_token_names_the_field_and_is_no_matter_of_the_key(client: Client) -> None:
+    error = {"field": "outcome_token", "problem": "missing", "fix": "send the `outcome_token`"}
+    problem = {"type": "urn:journey-bandit:problem:forbidden", "title": "No", "status": 403, "errors": [error]}
+    item = {"status": 403, "problem": problem}
+    network = Network([(403, {"Content-Type": "application/problem+json"}, problem), (200, {}, {"outcomes": [item]})])
+    face, one = client(network), uuid.UUID(int=1)
+    with pytest.raises(InvalidRequestError) as alone:
+        face.reward(one, 1)
+    with pytest.raises(ItemsFailedError) as batch:
+        face.report_many([OutcomeReport(decision_id=one, kind="reward", value=1)])
+    for told in (alone.value, batch.value.results[0]):
+        assert type(told) is InvalidRequestError
+        assert told.status == 403
+        assert [(wrong.field, wrong.fix) for wrong in told.errors] == [("outcome_token", "send the `outcome_token`")]
 
 
 def test_a_refusal_of_something_between_is_told_by_its_status(client: Client) -> None:

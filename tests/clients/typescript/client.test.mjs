@@ -126,6 +126,19 @@ for (const [status, name] of [[400, "InvalidRequestError"], [401, "KeyRefusedErr
   });
 }
 
+test("an outcome without its token names the field, and is no matter of the key", async () => {
+  const errors = [{ field: "outcome_token", problem: "missing", fix: "send the `outcome_token`" }];
+  const problem = { type: "urn:journey-bandit:problem:forbidden", title: "No", status: 403, detail: "", errors };
+  const named = { name: "InvalidRequestError", status: 403, errors };
+  await assert.rejects(made(network([[403, {}, problem]])).reward(ID, 1), named);
+  const batch = network([[200, {}, { outcomes: [{ status: 403, problem }] }]]);
+  await assert.rejects(made(batch).reportMany([{ decision_id: ID, kind: "reward", value: 1 }]), (error) => {
+    const [{ name, status, errors: told }] = error.results;
+    assert.deepEqual({ name, status, errors: told }, named);
+    return true;
+  });
+});
+
 test("only items that were not taken are sent again", async () => {
   const event = { recorded: true, duplicate: false, known: true };
   const first = { events: [{ status: 200, event }, { status: 503, problem: BUSY }, { status: 503, problem: BUSY }] };
