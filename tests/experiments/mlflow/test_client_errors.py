@@ -28,7 +28,10 @@ def test_a_failure_is_told_without_the_password(said: str, told: str) -> None:
 
 
 def test_a_note_is_made_without_the_password() -> None:
+    def failing() -> None:
+        raise MlflowException(f"API request to {URI}/api/2.0 failed")
+
     untold: list[str] = []
     with collecting_failures("tags", untold):
-        raise MlflowException(f"API request to {URI}/api/2.0 failed")
+        failing()
     assert untold == ["tags: API request to http://***@mlflow:5000/api/2.0 failed"]
