@@ -29,6 +29,10 @@ def test_a_failure_is_told_without_the_password(said: str, told: str) -> None:
 
 def test_a_note_is_made_without_the_password() -> None:
     untold: list[str] = []
-    with collecting_failures("tags", untold):
+
+    def fails() -> None:
         raise MlflowException(f"API request to {URI}/api/2.0 failed")
+
+    with collecting_failures("tags", untold):
+        fails()
     assert untold == ["tags: API request to http://***@mlflow:5000/api/2.0 failed"]
