@@ -101,7 +101,9 @@ class Conflict(JourneyBanditError):
 
 
 class Forbidden(JourneyBanditError):
-    """Report that its sender may not make, for want of the decision's token. `problem` names the field."""
+    """Report that its sender may not make: it lacks the token that came with its decision, or has another one.
+    `problem` names the field and what to send.
+    """
 
     def __init__(self, field: str, problem: str, fix: str):
         self.problem = Problem(field, problem, fix)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bandit.errors import (
         CatalogueError,
         Conflict,
+        Forbidden,
         InvalidRequest,
         JourneyBanditError,
         LedgerError,
@@ -91,6 +92,7 @@ __all__ = [  # noqa: RUF022 - in the order of the reference page
     "JourneyBanditError",
     "CatalogueError",
     "InvalidRequest",
+    "Forbidden",
     "NotFound",
     "Conflict",
     "PolicyError",

@@ -21,6 +21,7 @@ from journey_bandit.assistants.change_tools import ChangeTools
 from journey_bandit.assistants.read_tools import ReadTools
 
 Published = Callable[[str], str]
+ONE, OTHER = "linear:alpha=0.9", "linear:alpha=0.8"  # versions that no other test of this shop publishes
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
@@ -40,7 +41,7 @@ def test_a_version_that_the_rule_does_not_promote_is_refused(shop: Shop, publish
 def test_what_the_rule_promotes_decides_and_both_ledgers_say_for_whom(
     shop: Shop, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version, registry = published("hierarchical"), Registry(shop.mlflow)
+    version, registry = published(OTHER), Registry(shop.mlflow)
     monkeypatch.setattr(promote, "asked_now", lambda *_: PromotionVerdict("promote", ()))
     said = tools(shop).approve(STAGE, version, "it earns more")
     assert f'Version "{version}" decides at "cart" now' in said
@@ -63,7 +64,7 @@ def test_what_the_rule_promotes_decides_and_both_ledgers_say_for_whom(
 def test_nothing_is_approved_with_a_key_that_may_not_release(
     shop: Shop, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version, before = published("uniform"), (Registry(shop.mlflow).standing(MODEL), shop.get("/v1/releases"))
+    version, before = published(ONE), (Registry(shop.mlflow).standing(MODEL), shop.get("/v1/releases"))
     monkeypatch.setattr(promote, "asked_now", lambda *_: PromotionVerdict("promote", ()))
 
     def refused(*_: object) -> None:
@@ -83,7 +84,7 @@ def test_a_sync_that_runs_meanwhile_does_not_bring_the_version_before_again(
 ) -> None:
     """A round of it between any two steps of the approval that change something."""
     monkeypatch.setattr(promote, "asked_now", lambda *_: PromotionVerdict("promote", ()))
-    before, after = published("uniform"), published("hierarchical")
+    before, after = published(ONE), published(OTHER)
     tools(shop).approve(STAGE, before, "first")
     known, running = len(shop.get("/v1/releases")["releases"]), list[bool]()
     release, move = AdminClient.release, Registry.move
@@ -108,7 +109,7 @@ def test_a_sync_that_runs_meanwhile_does_not_bring_the_version_before_again(
 def test_what_cannot_be_read_stops_an_approval_before_anything_changed(
     shop: Shop, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version, before = published("uniform"), (Registry(shop.mlflow).standing(MODEL), shop.get("/v1/releases"))
+    version, before = published(ONE), (Registry(shop.mlflow).standing(MODEL), shop.get("/v1/releases"))
     monkeypatch.setattr(promote, "asked_now", lambda *_: PromotionVerdict("promote", ()))
 
     def silent(*_: object) -> None:
@@ -123,7 +124,7 @@ def test_what_cannot_be_read_stops_an_approval_before_anything_changed(
 def test_what_fails_after_the_approval_is_told_with_it(
     shop: Shop, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = published("uniform")
+    version = published(ONE)
     monkeypatch.setattr(promote, "asked_now", lambda *_: PromotionVerdict("promote", ()))
 
     def silent(*_: object) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,7 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
         app, arms, rewards, currency = "shop", ("none", "hint"), RewardRange(0.0, 1.0), "EUR"
         worth = ArmWorth(np.full(2, 20.0), np.array([0.0, 1.0]))
         store, stage = MemoryStore(), "cart"  # from which nobody was erased
+        spec = SimpleNamespace(common_floor=0.05)
 
         def source(self) -> Source:
             return chunked(monitored())
