@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import threadpoolctl
+import uvloop
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -210,6 +211,7 @@ def serve(
         except TimeoutError:
             log.warning("cut the requests that were not finished %d s after the signal", _GRACE_SECONDS)
 
-    with lean(), ConnectionReaper(port, bounds, metrics or Metrics(), proxies).running():
-        asyncio.run(run())
+    reaper = ConnectionReaper(port, bounds, metrics or Metrics(), proxies)
+    with lean(), reaper.running(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -25,6 +25,7 @@ settings.register_profile("same", derandomize=True, deadline=None, database=None
 settings.register_profile("explore", deadline=None, max_examples=500)  # `make chaos`: others each time
 settings.load_profile(os.environ.get("JOURNEY_BANDIT_EXAMPLES", "same"))
 
+os.environ.setdefault("JOURNEY_BANDIT_COMPILED", "false")  # of hundreds of services each would read what was compiled
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers; what a command prints to a pipe is 110 wide
 
 _TESTS = Path(__file__).parent

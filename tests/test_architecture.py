@@ -17,9 +17,9 @@ EVERYTHING = (*PACKAGES, CLIENT)
 HOMES = {CLIENT: ROOT / "clients" / "python"}  # of packages that do not stand at the root
 
 MAY = {  # besides itself and the standard library
-    "bandit": {"numpy", "scipy", "msgspec"},
+    "bandit": {"numpy", "scipy", "msgspec", "numba"},
     "api": {"bandit", "litestar", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2", "opentelemetry"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2", "opentelemetry", "uvloop"},
     CLIENT: {"httpx", "msgspec"},
 }
 MUST_NOT = {
@@ -30,6 +30,7 @@ MUST_NOT = {
     "journey_bandit": {CLIENT},
 }
 ONLY = {  # library → the one module or sub-package that may import it
+    "numba": "bandit.policies.compilation",
     "mlflow": "experiments.mlflow",
     "joblib": "simulations.offline.parallel",
     "threadpoolctl": "simulations.offline.parallel",
@@ -41,6 +42,7 @@ ONLY = {  # library → the one module or sub-package that may import it
 WITHIN = {  # the only module of that package
     ("simulations", "pyarrow"): "simulations.offline.parquet_log",
     ("api", "threadpoolctl"): "api.server",
+    ("api", "uvloop"): "api.server",
     ("api", "jwt"): "api.http.browser_access",
     ("api", "jinja2"): "api.console.rendering",
     ("api", "opentelemetry"): "api.telemetry.tracing",

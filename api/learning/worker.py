@@ -59,8 +59,8 @@ TraceCommit = Callable[[Sequence[Decision], int, int, "asyncio.Future[Any]"], No
 _NOTHING = EventCredits({}, {})
 
 _MOST = 4000  # rows that callers write in one transaction
-_STEP = 128  # rows that are settled in one transaction: callers wait for it
-_GATHER = 0.25  # seconds in which what matures is gathered: a step costs something that no row adds to
+_STEP, _LONGEST = 128, 512  # rows that are settled in one transaction at least and at most: callers wait for it
+_GATHER = 0.5  # seconds in which what matures is gathered: a step costs something that no row adds to
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
 _TRIAL_SHARE = 9  # how many times as long as a trial of writing took the next one waits
@@ -150,6 +150,7 @@ class Worker:
         self.trace_commit: TraceCommit | None = None  # set before it starts
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
         self._rest_until, self._settle_at = 0.0, 0.0
+        self._since = 0  # decisions that were committed since the last step
         self._behind = False  # more has matured than the last step took
         self._reload = False  # what failed may be in the ledger all the same: learn on from what is there
         self._wake = threading.Condition()
@@ -451,6 +452,7 @@ class Worker:
             self.learning.observe(
                 [one for one in kept if one is not None], [*noted, *(note for _, note in folded.noted)]
             )
+        self._since += len(kept)
         self._metrics.commit_seconds.observe(perf_counter() - start)
         self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
         first = (lambda: self._folded(folded)) if folded.taken or folded.noted else None
@@ -610,7 +612,8 @@ class Worker:
         """Settle some of what matured, or where another replica does, look whether it has; whether there is more."""
         if self.leading:
             with self._together():
-                return self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
+                most = self._step()
+                return self.learning.step(clocks.settling(self._clock), most) == most
         if perf_counter() >= self._help_at:  # who leads may hang, or be behind: whoever settles settles the same
             self._help_at = perf_counter() + _HELP
             with self._together():
@@ -625,6 +628,13 @@ class Worker:
             with self._wake:
                 self._wake.wait(_TICK)
         return more
+
+    def _step(self) -> int:
+        """Rows to settle next: as many as were decided since the last step, so that settling keeps pace where much is
+        decided, and what matured long ago makes nobody wait for large steps.
+        """
+        most, self._since = min(max(_STEP, self._since), _LONGEST), 0
+        return most
 
     @contextmanager
     def _together(self, *, only: bool = True) -> Iterator[None]:

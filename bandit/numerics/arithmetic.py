@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
-from bandit.numerics import versions
+from bandit.numerics import compiled, versions
 
 DIGITS = 53  # of a float64
 _BLOCK = 32  # pivots that are swept together
@@ -163,10 +163,10 @@ def sweep(a: Array, pivots: int | None = None) -> Array:
     end = a.shape[-1] if pivots is None else pivots
     found = np.empty((*a.shape[:-2], end))
     if a.shape[-1] <= _BLOCK:
-        return _swept(a, found)
+        return swept(a, found)
     for start in range(0, end, _BLOCK):
         block = slice(start, min(start + _BLOCK, end))
-        inverse = _swept(a[..., block, block].copy(), found[..., block])
+        inverse = swept(a[..., block, block].copy(), found[..., block])
         columns = a[..., :, block].copy()
         rows = product(inverse, a[..., block, :])
         a -= product(columns, rows)
@@ -183,16 +183,23 @@ def complement(a: Array, pivots: int) -> tuple[Array, Array]:
     """
     found = np.empty((*a.shape[:-2], pivots))
     if a.shape[-1] <= _BLOCK:
-        return _swept(a.copy(), found)[..., pivots:, pivots:], found
+        return swept(a.copy(), found)[..., pivots:, pivots:], found
     for start in range(0, pivots, _BLOCK):
         m = min(_BLOCK, pivots - start)  # of what is left, the first m rows go
-        inverse = _swept(a[..., :m, :m].copy(), found[..., start : start + m])
+        inverse = swept(a[..., :m, :m].copy(), found[..., start : start + m])
         a = a[..., m:, m:] - product(a[..., m:, :m], product(inverse, a[..., :m, m:]))
     return a, found
 
 
-def _swept(a: Array, found: Array) -> Array:
-    """`sweep` in place, a pivot at a time, over as many as `found` (…, m) has room for."""
+def swept(a: Array, found: Array) -> Array:
+    """`sweep` of a (…, n, n) in place, a pivot at a time, over as many as `found` (…, m) has room for, which gets the
+    pivots. It returns `a`.
+    """
+    kernels = compiled.kernels()
+    if kernels is not None and a.ndim <= 3:
+        for one, pivots in ((a, found),) if a.ndim == 2 else zip(a, found, strict=True):
+            kernels.swept(one, pivots)
+        return a
     for j in range(found.shape[-1]):
         found[..., j] = a[..., j, j]
         pivot = 1.0 / a[..., j, j]

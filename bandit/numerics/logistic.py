@@ -11,23 +11,28 @@ from bandit.numerics import arithmetic
 PROBIT = 0.39269908169872414
 """π / 8: E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)."""
 
-_CELLS = 256  # per unit of z
-_END = 38.0  # beyond, σ is 0 or 1 to 4e-17
-_SHIFT = 1.5 * 2.0**52 / _CELLS  # z + _SHIFT is z on the grid; its last bits are the number of the cell
-_LAST = int(_END * _CELLS) + 1
-_ORIGIN = np.float64(_SHIFT).view(np.int64) - _LAST
-_HIGH, _LOW, _MOVE, _START = np.array(_END), np.array(-_END), np.array(_SHIFT), np.array(_ORIGIN)
+CELLS = 256  # per unit of z
+END = 38.0  # beyond, σ is 0 or 1 to 4e-17
+SHIFT = 1.5 * 2.0**52 / CELLS  # z + SHIFT is z on the grid; its last bits are the number of the cell
+LAST = int(END * CELLS) + 1
+_ORIGIN = np.float64(SHIFT).view(np.int64) - LAST
+_HIGH, _LOW, _MOVE, _START = np.array(END), np.array(-END), np.array(SHIFT), np.array(_ORIGIN)
 
 
 def _table() -> Array:
     """σ and its Taylor coefficients at the middles of cells, (4, cells)."""
-    at = arithmetic.expit(np.arange(-_LAST, _LAST + 1) / _CELLS)
+    at = arithmetic.expit(np.arange(-LAST, LAST + 1) / CELLS)
     slope = at * (1.0 - at)
     return np.array([at, slope, 0.5 * slope * (1.0 - 2.0 * at), slope * (1.0 - 6.0 * slope) / 6.0])
 
 
 _VALUE, _SLOPE, _BEND, _TWIST = _table()
 _ROWS = list(zip(_VALUE.tolist(), _SLOPE.tolist(), _BEND.tolist(), _TWIST.tolist(), strict=True))
+
+
+def together() -> Array:
+    """Table (cells, 4) of σ: what `one` reads, entry by entry."""
+    return np.ascontiguousarray(np.stack([_VALUE, _SLOPE, _BEND, _TWIST], axis=1))
 
 
 def values(z: Array) -> Array:
@@ -48,8 +53,8 @@ def values(z: Array) -> Array:
 
 def one(z: float) -> float:
     """Logistic function σ(z) of one number, the bits of `values`."""
-    z = min(max(z, -_END), _END)
-    at = (z + _SHIFT) - _SHIFT
+    z = min(max(z, -END), END)
+    at = (z + SHIFT) - SHIFT
     step = z - at
-    value, slope, bend, twist = _ROWS[int(at * _CELLS) + _LAST]
+    value, slope, bend, twist = _ROWS[int(at * CELLS) + LAST]
     return float(((twist * step + bend) * step + slope) * step + value)

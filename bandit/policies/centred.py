@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, empty, grid_sums, reward_moments
-from bandit.numerics import arithmetic, logistic
+from bandit.numerics import arithmetic, compiled, logistic, versions
+from bandit.numerics.compiled import CompiledKernels
 from bandit.numerics.logistic import PROBIT
 from bandit.policies import assumed_density, effects, hierarchy, quadratic_forms
 from bandit.policies.effects import CentredLayout, EffectPrior
@@ -296,8 +297,26 @@ class CentredPosterior(NamedTuple):
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Scores at x (d,) with the propensities of the two-step choice among `eligible` arms (k,). Raises
         PropensityError as `correlated`.
+        """
+        kernels = compiled.kernels()
+        found = None if kernels is None else self.compiled(kernels, x, eligible)
+        return self.plain(x, eligible) if found is None else found
 
-        The bits of `choose_many`, in plain floats: they are sooner than arrays of few numbers.
+    def compiled(self, kernels: CompiledKernels, x: Array, eligible: Mask) -> Scores | None:
+        """Scores as of `choose`, by compiled code; None where that leaves them to `plain`."""
+        if versions.number() < versions.NEARLY_INDEPENDENT:
+            return None
+        stacked, _, _, sharp = self.forms
+        gain, cost, out = self.arms.gain.copy(), self.arms.cost.copy(), np.empty((3, len(eligible)))
+        done = kernels.choice(
+            *(stacked, sharp, x.copy(), self.pair, gain, cost, eligible.copy(), self.alpha, self.priced),
+            *(kernels.normal, kernels.logistic, out),
+        )
+        return Scores(out[0], out[1], out[2]) if done else None
+
+    def plain(self, x: Array, eligible: Mask) -> Scores:
+        """Scores as of `choose`, with the bits of `choose_many`, in plain floats: they are sooner than arrays of few
+        numbers.
         """
         means, forms = self.forms.one(x)
         z, spread, may, k = means.tolist(), forms.tolist(), eligible.tolist(), len(means)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.errors import PropensityError
-from bandit.numerics import versions
+from bandit.numerics import compiled, versions
 from bandit.numerics.arithmetic import cholesky, total
 from bandit.propensity import batching, nearly_independent, normal_tables
 
@@ -94,6 +94,11 @@ def correlated(mean: Array, covariance: Array) -> Array:
     Raises PropensityError for values that no normal law has, for more than 64 arms that can win, and when Σp before
     division by it is off by more than ALARM.
     """
+    kernels = compiled.kernels()
+    if kernels is not None and versions.number() >= versions.NEARLY_INDEPENDENT:
+        p = np.empty(len(mean))
+        if kernels.wins(mean.copy(), covariance.copy(), kernels.normal, p):
+            return p
     return np.array(wins(mean.tolist(), covariance.tolist()))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from bandit.arrays import Array, Mask
 from bandit.errors import PropensityError
+from bandit.numerics import compiled
 from bandit.propensity.gaussian import TOLERANCE
 
 UNITS = 2**24
@@ -60,6 +61,12 @@ def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     remainders are rounded up, the first of equals: no p, as floored, is moved by k/UNITS or more. 0 where ineligible;
     an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
+    kernels = compiled.kernels()
+    if kernels is not None:
+        floors = floor.copy() if isinstance(floor, np.ndarray) else np.full(len(p), floor)
+        drawable = np.empty(len(p))
+        if kernels.drawable(p.copy(), floors, eligible.copy(), drawable):
+            return drawable
     may = eligible.tolist()
     if isinstance(floor, np.ndarray):
         lifted = _lifted(p.tolist(), _least(floor.tolist(), may), may)

@@ -24,15 +24,15 @@ TOLERANCE = 1e-6
 
 _NARROWEST, _WIDEST = 1e-100, 1e100  # of sds, so that their squares are floats
 _APART = 6.5**2  # squared sds of a difference, at which the arm behind wins with probability 4e-11
-_REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
-_RARE = 41.44653167389282  # 2 log 10⁹
-_LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
+REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
+RARE = 41.44653167389282  # 2 log 10⁹
+LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
 _BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
 _TOGETHER = 16  # so few rows all share the longest grid
 _CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
-_FEW = 12  # arms up to which sums over pairs of them are sooner added than multiplied as matrices
-_AT = np.arange(float(_LONGEST + 1))[:, None]
-_LOG_FOUR = 1.3862943611198906
+FEW = 12  # arms up to which sums over pairs of them are sooner added than multiplied as matrices
+_AT = np.arange(float(LONGEST + 1))[:, None]
+LOG_FOUR = 1.3862943611198906
 
 _BREAKS = np.array([-8.0, -5.5, -3.5, -1.75, 0.0, 1.75, 3.5, 5.5, 8.0])
 _FINE = np.arange(-8.0, 8.1, 1.0)
@@ -92,7 +92,7 @@ def trapezoid(m: list[float], s: list[float], rho: Array | None = None) -> Array
     everyone = np.multiply.reduce(below, 0)
     np.divide(term, below, term)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
     if rho is not None:
-        many = len(s) > _FEW
+        many = len(s) > FEW
         v = product(rho.T, term) if many else np.add.reduce(term[:, None] * rho[:, :, None], 0)
         _correct(term, z, v, below)
     np.multiply(term, everyone, term)
@@ -105,18 +105,18 @@ def _grid(m: list[float], s: list[float]) -> tuple[float, float, int]:
     total = moment = 0.0
     low = high = -math.inf
     for u, v in zip(m, s):  # noqa: B905
-        weight, reach = 1.0 / (v * v), _REACH * v
+        weight, reach = 1.0 / (v * v), REACH * v
         total += weight
         moment += weight * u
         low = u - reach if u - reach > low else low  # half the price of max()
         high = u + reach if u + reach > high else high
     step = 1.0 / math.sqrt(total)
     # below every mean, Π F_j(t) ≤ 2^−k·exp(−½ Σ (m_j − t)²/s_j²): where that is 1e-9, little is left to the left
-    start = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
+    start = moment / total - step * math.sqrt(max(RARE - len(m) * LOG_FOUR, 0.0))
     if low < start <= min(m):
         low = start
     count = (high - low) / step + 2.0
-    return low, step, int(count) if count <= _LONGEST else 0
+    return low, step, int(count) if count <= LONGEST else 0
 
 
 def _panels(m: list[float], s: list[float], breaks: Array = _BREAKS) -> Array:
@@ -213,7 +213,7 @@ def _alike(
     everyone *= at < count
     np.divide(term, below, out=term)
     if rho is not None:
-        if len(term) > _FEW:
+        if len(term) > FEW:
             v = np.moveaxis(product(rho.transpose(2, 1, 0), np.ascontiguousarray(np.moveaxis(term, 2, 0))), 0, 2)
         else:
             v = np.zeros_like(z)
@@ -239,11 +239,11 @@ def _correct(h: Array, z: Array, v: Array, room: Array) -> None:
 
 def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
     """`_grid` of r rows (r, k)."""
-    weight, reach = 1.0 / (s * s), _REACH * s
+    weight, reach = 1.0 / (s * s), REACH * s
     total, moment = added(weight.T), added((weight * m).T)
     low, high = (m - reach).max(axis=1), (m + reach).max(axis=1)
     step = 1.0 / np.sqrt(total)
-    start = moment / total - step * math.sqrt(max(_RARE - m.shape[1] * _LOG_FOUR, 0.0))
+    start = moment / total - step * math.sqrt(max(RARE - m.shape[1] * LOG_FOUR, 0.0))
     low = np.where((low < start) & (start <= m.min(axis=1)), start, low)
     count = (high - low) / step + 2.0
-    return low, step, np.where(count <= _LONGEST, count, 0.0).astype(np.intp)
+    return low, step, np.where(count <= LONGEST, count, 0.0).astype(np.intp)

@@ -32,15 +32,15 @@ from bandit.propensity import batching, gaussian
 
 MOST = 0.25
 """Largest Σ_b |ρ_ab| of an arm with which scores count as nearly independent."""
-_SMALLEST = 1e-280  # variance that numbers can be divided by
-_LEAST = 1e-3  # up to it the correction is 5e-5 at most, and left out
-_JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
-_OFF = 1e-5  # largest |Σp − 1|
-_ROUNDS = 6  # over the coordinates of the factor
-_STRONGEST = 0.5  # share of a score's variance that the factor may be: the rule errs by 1e-4 there
-_NODES = np.arange(-3.0, 4.0)
-_WEIGHTS = arithmetic.exp(-0.5 * _NODES * _NODES)
-_WEIGHTS = _WEIGHTS / arithmetic.total(_WEIGHTS)
+SMALLEST = 1e-280  # variance that numbers can be divided by
+SLIGHT = 1e-3  # up to it the correction is 5e-5 at most, and left out
+JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
+OFF = 1e-5  # largest |Σp − 1|
+ROUNDS = 6  # over the coordinates of the factor
+STRONGEST = 0.5  # share of a score's variance that the factor may be: the rule errs by 1e-4 there
+NODES = np.arange(-3.0, 4.0)
+WEIGHTS = arithmetic.exp(-0.5 * NODES * NODES)
+WEIGHTS = WEIGHTS / arithmetic.total(WEIGHTS)
 _NUMBERS = 2**18  # correlations of one array of a batch
 
 
@@ -69,9 +69,9 @@ def split(c: list[list[float]]) -> Split | None:
         trace += row[a]
     half = everything / (2.0 * (k - 1.0))
     u = [(one - half) / (k - 2.0) for one in rows]
-    jitter = _JITTER * trace / k
+    jitter = JITTER * trace / k
     variance = [row[a] - 2.0 * u[a] + jitter for a, row in enumerate(c)]
-    if min(variance) <= _SMALLEST:
+    if min(variance) <= SMALLEST:
         return None
     sd = [math.sqrt(v) for v in variance]
     largest, rho = 0.0, []
@@ -89,7 +89,7 @@ def _factor(found: Split) -> tuple[Split, list[float]] | None:
     nearly independent.
     """
     g = _loadings(found.rho)
-    if g is None or max(v * v for v in g) > _STRONGEST:
+    if g is None or max(v * v for v in g) > STRONGEST:
         return None
     narrower = [math.sqrt(1.0 - v * v) for v in g]
     largest, left = 0.0, []
@@ -113,7 +113,7 @@ def _loadings(rho: list[list[float]]) -> list[float] | None:
     g = [v / start for v in rho[first]]
     g[first] = start
     whole = _size([v * v for v in g])
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         for a, row in enumerate(rho):
             told = 0.0
             for v, w in zip(row, g):  # noqa: B905
@@ -149,11 +149,11 @@ def shares(m: list[float], c: list[list[float]]) -> list[float] | None:
         each, fits = _over_factor(*(np.array([part]) for part in (m, one.sd, one.rho, load)))
         over: list[float] = each[0].tolist()
         return over if fits[0] else None
-    if found.largest <= _LEAST:
+    if found.largest <= SLIGHT:
         alone: list[float] = gaussian.shares(m, found.sd).tolist()
         return alone
     p = [v if v > 0.0 else 0.0 for v in gaussian.trapezoid(m, found.sd, np.array(found.rho)).tolist()]
-    return p if abs(math.fsum(p) - 1.0) <= _OFF else None
+    return p if abs(math.fsum(p) - 1.0) <= OFF else None
 
 
 def shares_many(m: Array, c: Array) -> tuple[Array, Mask]:
@@ -162,16 +162,16 @@ def shares_many(m: Array, c: Array) -> tuple[Array, Mask]:
     fits = largest <= MOST
     p = np.zeros_like(m)
     plain, rows, others = (
-        np.flatnonzero(some) for some in (largest <= _LEAST, fits & (largest > _LEAST), ~fits & np.isfinite(largest))
+        np.flatnonzero(some) for some in (largest <= SLIGHT, fits & (largest > SLIGHT), ~fits & np.isfinite(largest))
     )
     if len(plain):
         p[plain] = gaussian.shares_many(m[plain], sd[plain])
     if len(rows):
         p[rows] = np.maximum(gaussian.trapezoids(m[rows], sd[rows], rho[rows]), 0.0)
-        fits[rows] = np.abs(p[rows].sum(axis=1) - 1.0) <= _OFF
+        fits[rows] = np.abs(p[rows].sum(axis=1) - 1.0) <= OFF
     if len(others):
         narrower, left, load, good = _factor_many(sd[others], rho[others])
-        size = max(_NUMBERS // (len(_NODES) * m.shape[1] ** 2), 2)
+        size = max(_NUMBERS // (len(NODES) * m.shape[1] ** 2), 2)
         for some in batching.pieces(np.flatnonzero(good), size):
             at = others[some]
             p[at], fits[at] = _over_factor(m[at], narrower[some], left[some], load[some])
@@ -182,11 +182,11 @@ def _over_factor(m: Array, sd: Array, rho: Array, load: Array) -> tuple[Array, M
     """Win probabilities (r, k) as means over the factor, and of which rows there are any, (r,); m, sd and load (r, k),
     rho (r, k, k).
     """
-    (r, k), q = m.shape, len(_NODES)
-    each = (m[:, None] + _NODES[:, None] * load[:, None]).reshape(r * q, k)
+    (r, k), q = m.shape, len(NODES)
+    each = (m[:, None] + NODES[:, None] * load[:, None]).reshape(r * q, k)
     p = gaussian.trapezoids(each, np.repeat(sd, q, axis=0), np.repeat(rho, q, axis=0))
-    fits = (np.abs(p.sum(axis=1) - 1.0) <= _OFF).reshape(r, q).all(axis=1)
-    mean = total(np.moveaxis(p.reshape(r, q, k) * _WEIGHTS[:, None], 1, 0))
+    fits = (np.abs(p.sum(axis=1) - 1.0) <= OFF).reshape(r, q).all(axis=1)
+    mean = total(np.moveaxis(p.reshape(r, q, k) * WEIGHTS[:, None], 1, 0))
     return np.maximum(mean, 0.0), fits
 
 
@@ -200,14 +200,14 @@ def _factor_many(sd: Array, rho: Array) -> tuple[Array, Array, Array, Mask]:
     g = g / start[:, None]
     g[every, first] = start
     whole, good = total((g * g).T), np.ones(r, dtype=bool)
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         for a in range(k):
             told = total((rho[:, a] * g).T)
             rest = whole - g[:, a] * g[:, a]
             good &= rest > 0.0
             g[:, a] = told / np.where(rest > 0.0, rest, 1.0)
             whole = rest + g[:, a] * g[:, a]
-    good &= (g * g).max(axis=1) <= _STRONGEST
+    good &= (g * g).max(axis=1) <= STRONGEST
     narrower = np.sqrt(np.where(good[:, None], 1.0 - g * g, 1.0))
     left = (rho - g[:, :, None] * g[:, None]) / (narrower[:, :, None] * narrower[:, None])
     left[:, np.arange(k), np.arange(k)] = 0.0
@@ -227,8 +227,8 @@ def _split_many(c: Array) -> tuple[Array, Array, Array]:
     rows = total(np.moveaxis(others, 2, 0))
     half = total(rows.T) / (2.0 * (k - 1.0))
     u = (rows - half[:, None]) / (k - 2.0)
-    left = variance - 2.0 * u + (_JITTER * total(variance.T) / k)[:, None]
-    bad = left.min(axis=1) <= _SMALLEST
+    left = variance - 2.0 * u + (JITTER * total(variance.T) / k)[:, None]
+    bad = left.min(axis=1) <= SMALLEST
     sd = np.sqrt(np.where(bad[:, None], 1.0, left))
     rho = (others - u[:, :, None] - u[:, None, :]) / (sd[:, :, None] * sd[:, None, :])
     rho[:, own, own] = 0.0

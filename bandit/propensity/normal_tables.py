@@ -17,15 +17,15 @@ from bandit.numerics import arithmetic
 
 Index = NDArray[np.int64]
 
-_CELLS = 512  # per unit of x
-_END = 8.4  # beyond, Φ is 0 or 1 to 3e-17
-_SHIFT = 1.5 * 2.0**52 / _CELLS  # x + _SHIFT is x on the grid; its last bits are the number of the cell
-_LAST = int(_END * _CELLS) + 1
-_ORIGIN = np.float64(_SHIFT).view(np.int64) - _LAST
+CELLS = 512  # per unit of x
+END = 8.4  # beyond, Φ is 0 or 1 to 3e-17
+SHIFT = 1.5 * 2.0**52 / CELLS  # x + SHIFT is x on the grid; its last bits are the number of the cell
+LAST = int(END * CELLS) + 1
+_ORIGIN = np.float64(SHIFT).view(np.int64) - LAST
 _BITS = 52 - 7  # of a float, that do not say which of the 128 parts of its octave it is in
 _LEAST = 2.0**-64
 _FIRST = np.float64(_LEAST).view(np.int64) >> _BITS
-_HIGH, _LOW, _MOVE = np.array(_END), np.array(-_END), np.array(_SHIFT)  # arrays: a float costs twice as much
+_HIGH, _LOW, _MOVE = np.array(END), np.array(-END), np.array(SHIFT)  # arrays: a float costs twice as much
 _START, _OCTAVE = np.array(_ORIGIN), np.array(_FIRST)
 _ONE, _HALF, _WIDTH = np.array(1.0), np.array(0.5), np.array(_BITS)
 _INVERSE_ROOT = 0.3989422804014327  # 1 / √(2π)
@@ -69,11 +69,16 @@ def _inverse_table() -> tuple[Array, Array, Array, Array]:
     return middle, y, 1.0 / density, 0.5 * y / (density * density)
 
 
-_X = np.arange(-_LAST, _LAST + 1) / _CELLS
+_X = np.arange(-LAST, LAST + 1) / CELLS
 _BELOW, _SLOPE, _BEND = law(_X), _density(_X), -0.5 * _X * _density(_X)
 _FALL, _TWIST = 2.0 * _BEND, 0.5 * (_X * _X - 1.0) * _density(_X)
 _MIDDLE, _QUANTILE, _RISE, _TURN = _inverse_table()
 _ROWS = list(zip(_BELOW.tolist(), _SLOPE.tolist(), _BEND.tolist(), strict=True))
+
+
+def together() -> Array:
+    """Table (cells, 5) of Φ and φ: what `one` and `both` read, entry by entry."""
+    return np.ascontiguousarray(np.stack([_BELOW, _SLOPE, _BEND, _FALL, _TWIST], axis=1))
 
 
 class Scratch(NamedTuple):
@@ -93,10 +98,10 @@ def scratch(shape: tuple[int, ...]) -> Scratch:
 
 def one(x: float) -> float:
     """Distribution function Φ(x) of one number, the bits of `below`."""
-    x = min(max(x, -_END), _END)
-    at = (x + _SHIFT) - _SHIFT
+    x = min(max(x, -END), END)
+    at = (x + SHIFT) - SHIFT
     step = x - at
-    value, slope, bend = _ROWS[int(at * _CELLS) + _LAST]
+    value, slope, bend = _ROWS[int(at * CELLS) + LAST]
     return float((bend * step + slope) * step + value)
 
 

@@ -7,6 +7,8 @@ is its own `predict` from the same array, with whatever the library needs to be 
 the probabilities that some of them give are part of that. A row learned is amortised over batches of 100: ours is the
 rows' sites, the sums of the belief, and the posterior made ready once; a peer that learns in batches gets the batch.
 
+Where numba is installed, rows "compiled" are ours by compiled code, the same bits.
+
 All contestants learned the same log of a linear-logistic world, and all run interleaved in one process: medians over
 rounds, and the median over rounds of the ratio to Vowpal Wabbit's `predict` of the same round. The clock is the
 process's own processor time, so that what else the machine does counts little; one thread of BLAS. A peer that is not
@@ -29,7 +31,9 @@ from scipy import special
 
 from bandit.arrays import Array
 from bandit.belief import Belief, add, empty
-from bandit.policies import AnyPolicy, Beta, Centred, Fixed, Hierarchical, Linear, Logistic, Uniform
+from bandit.numerics import compiled
+from bandit.numerics.compiled import CompiledKernels
+from bandit.policies import AnyPolicy, Beta, Centred, Fixed, Hierarchical, Linear, Logistic, Uniform, compilation
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
 from bandit.propensity.draw import draw
 from bandit.propensity.floor import apportioned
@@ -37,6 +41,7 @@ from benchmarks.comparison.decision_peers import VOWPAL, Contestant, TrainingRow
 
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
 Item = TypeVar("Item")
+COMPILED = ("centred", "hierarchical")  # policies that compiled kernels serve
 POLICIES: dict[str, AnyPolicy] = {
     "centred": Centred(),
     "linear": Linear(),
@@ -80,6 +85,20 @@ def learn(policy: Policy, belief: Belief, log: TrainingRows) -> Belief:
     x = policy.design(log.x, log.arm, np.full((len(log.arm), log.k), 1.0 / log.k))
     tau, nu = policy.sites(belief, facts(log.k), x, log.arm, log.reward)
     return add(belief, policy.sums(log.k, x, log.arm, tau, nu, log.reward))
+
+
+def switched(one: Contestant, kernels: CompiledKernels | None) -> Contestant:
+    """The contestant with these compiled kernels in use; None: with none."""
+
+    def decide(x: Array) -> object:
+        compiled.use(kernels)
+        return one.decide(x)
+
+    def update(rows: TrainingRows) -> object:
+        compiled.use(kernels)
+        return one.update(rows)
+
+    return Contestant(decide, update)
 
 
 def untaught(policy: Policy, k: int, d: int) -> Belief:
@@ -132,7 +151,12 @@ def contest(d: int, rounds: int) -> None:
     rows = world(K, d)
     log, contexts, fresh = rows(ROWS, 1)[0], list(rows(20, 2)[0].x), rows(BATCH, 3)[0]
     field: dict[str, Contestant] = {name: own(policy, log) for name, policy in POLICIES.items()}
-    skipped = []
+    skipped, kernels = list[str](), compiled_kernels()
+    if kernels is None:
+        skipped += [f"{name}, compiled" for name in COMPILED]
+    else:
+        fast = {f"{name}, compiled": switched(field[name], kernels) for name in COMPILED}
+        field = {name: switched(one, None) for name, one in field.items()} | fast
     for name, peer in peers(log):
         if peer is None:
             skipped.append(name)
@@ -148,6 +172,16 @@ def contest(d: int, rounds: int) -> None:
         print(f"{np.median(update[name]):>13.1f}{against(update, name):>12}")
     for name in skipped:
         print(f"  {name:<30} skipped: not installed")
+
+
+def compiled_kernels() -> CompiledKernels | None:
+    """Compiled kernels, not in use yet; None without numba. Raises RuntimeError if they give other numbers."""
+    tried = compilation.start()
+    if tried and tried.differing:
+        raise RuntimeError(f"{tried.compiler} gives other numbers: {tried.differing}")
+    found = compiled.kernels()
+    compiled.use(None)
+    return found
 
 
 def against(spent: dict[str, Array], name: str) -> str:

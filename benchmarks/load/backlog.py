@@ -16,6 +16,7 @@ Processor times travel to other machines; latencies do less.
 
 import argparse
 import asyncio
+import itertools
 import os
 import re
 import tempfile
@@ -78,8 +79,9 @@ def write(file: Path, backlog: Backlog) -> None:
     live = engine.prepare(Snapshot.untrained(catalogue, STAGE))
     start = time.time_ns() // 1000 - DAY - (WINDOW if backlog.matured else 0)
     rng = np.random.default_rng(1)
-    query = DecisionQuery(id=uuid.uuid4(), user_id="u", context=_CONTEXT)
-    made = engine.decide(live, query, now=start, salt=salt)
+    asked = (DecisionQuery(id=uuid.uuid4(), user_id=f"u{i}", context=_CONTEXT) for i in itertools.count())
+    each = (engine.decide(live, query, now=start, salt=salt) for query in asked)
+    made = next(one for one in each if not one.holdout)  # who is held out teaches nothing
     logs = exposures.load(store, catalogue.stages)
     for first in range(0, backlog.decisions, _BATCH):
         numbers = range(first, min(first + _BATCH, backlog.decisions))

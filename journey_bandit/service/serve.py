@@ -19,6 +19,7 @@ from api.telemetry import logs
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
+from bandit.policies import compilation
 from journey_bandit.monitor_process import monitoring
 
 log = logging.getLogger("journey_bandit.server")
@@ -45,6 +46,11 @@ log = logging.getLogger("journey_bandit.server")
 @click.option("--trusted-proxies", help="Networks whose X-Forwarded-For is believed, with commas between.")
 @click.option("--drain", type=float, help="Seconds of serving on after SIGTERM, not ready.  [default: 0]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
+@click.option(
+    "--compiled/--no-compiled",
+    default=None,
+    help="Decide by compiled code if `fast` is installed.  [default: compiled]",
+)
 @click.option("--metrics", help="open, or read or metrics: /metrics needs a key with that scope.  [default: open]")
 @click.option("--log-format", help="text, or json: an object on each line.  [default: text]")
 @click.option("--log-level", help="info, warning or error: from which level on is logged.  [default: info]")
@@ -63,6 +69,8 @@ def serve(**given: Any) -> None:
     _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
+        if settings.compiled:
+            _compile()
         made = create_service(settings, monitor=monitoring(settings.store))
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
@@ -72,6 +80,15 @@ def serve(**given: Any) -> None:
             made.app, address, port, made.reload, early, leave, bounds=bounds, metrics=made.metrics, proxies=proxies
         )
     _say(settings, "stopped; everything acknowledged is in the ledger")
+
+
+def _compile() -> None:
+    """Decide by compiled code where its extra, `fast`, is installed."""
+    tried = compilation.start()
+    if tried and tried.differing:
+        log.error("%s gives other numbers here (%s): decisions are computed without it", *tried)
+    elif tried:
+        log.info("decisions are computed by code that %s compiled", tried.compiler)
 
 
 def _check_host(settings: Settings) -> None:

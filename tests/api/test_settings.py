@@ -33,6 +33,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_CONNECTIONS": "99",
         "JOURNEY_BANDIT_CONNECTIONS_PER_ADDRESS": "9",
         "JOURNEY_BANDIT_DOCS": "false",
+        "JOURNEY_BANDIT_COMPILED": "false",
         "JOURNEY_BANDIT_I_KNOW": "1",
         "JOURNEY_BANDIT_METRICS": "read",
         "JOURNEY_BANDIT_MLFLOW_UI": "https://mlflow.example/ui",
@@ -47,7 +48,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert load({}, environ) == Settings(
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
         window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
-        connections=99, connections_per_address=9, docs=False, i_know=True, metrics="read",
+        connections=99, connections_per_address=9, docs=False, compiled=False, i_know=True, metrics="read",
         trusted_proxies="10.0.0.0/8", drain=2.5, mlflow_ui="https://mlflow.example/ui",
         log_format="json", log_level="warning", access_log=True, otlp="http://collector:4318",
     )  # fmt: skip

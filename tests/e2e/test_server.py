@@ -170,6 +170,26 @@ def test_told_to_stop_under_load_it_ends_well_and_keeps_all_it_acknowledged(tmp_
     assert subprocess.run(verify, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
 
 
+def test_receipts_recompute_without_a_compiler_what_compiled_code_decided(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="no numba: decisions by compiled code are not tested")
+    with serving(tmp_path, "--dev", "--compiled") as server:
+        assert re.search(r"decisions are computed by code that numba [\d.]+ compiled\n", server.log.read_text())
+        for n in range(40):
+            made = server.http.post("/v1/decisions", json={"stage": "onboarding", "user_id": f"u{n}"}).json()
+            server.http.post("/v1/outcomes", json={"decision_id": made["decision_id"], "kind": "reward"})
+        assert eventually(lambda: server.rows("SELECT count(*) FROM settlements")[0][0] >= 40)
+        for n in range(40):
+            assert server.decide(f"v{n}").status_code == 200
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0
+    command = [sys.executable, "-m", "journey_bandit", "rebuild", "--verify", "--store", f"sqlite:///{server.file}"]
+    done = subprocess.run(
+        [*command, "--receipts", "100"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "receipts: 0 of 80 differ" in done.stdout, done.stdout
+
+
 def test_a_restart_goes_on_with_the_same_ledger(tmp_path: Path) -> None:
     with serving(tmp_path, "--dev") as server:
         first = server.decide("u").json()

@@ -106,7 +106,9 @@ def test_the_scale_is_that_of_the_largest_evidence() -> None:
         layout = effects.at_scale(plain, scale)
         spread = phi[some] @ np.linalg.inv(layout.precision) @ phi[some].T + np.diag(1.0 / tau[some])
         values.append(stats.multivariate_normal(phi[some] @ layout.mean, spread).logpdf(nu[some] / tau[some]))
-    ours = [effects.log_evidence(plain, scale, *effects.effect_sums(plain, belief)) for scale in SCALES]
+    sums = effects.effect_sums(plain, belief)
+    ours = [effects.log_evidences(plain, (scale,), *sums)[0] for scale in SCALES]
+    assert effects.log_evidences(plain, SCALES, *sums) == ours  # the bits of each alone
     np.testing.assert_allclose(np.diff(ours), np.diff(values), atol=2e-3)
     likely = np.array(values) - 1.5 * np.log(SCALES)  # P(κ) ∝ κ^−1.5
     assert effects.most_likely(plain, belief) == SCALES[int(np.argmax(likely))] <= 4.0
