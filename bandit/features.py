@@ -100,7 +100,7 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
     if any(missing):
         absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
         notes.append(f"missing, declared defaults used: {absent}")
-    return EncodedContext(np.array([round(v * X_GRID) / X_GRID for v in x + missing]), tuple(notes))  # ties to even
+    return EncodedContext(np.array(x + missing), tuple(notes))
 
 
 class DecodedFeature(NamedTuple):
@@ -179,7 +179,7 @@ def _columns(name: str, feature: Feature, value: Given, notes: list[str]) -> lis
             notes.append(f'{name}: {_shown(value)} is not a declared value, taken as "other"')
             value = "other"
         return [float(value == v) for v in feature.values]
-    number = _number(value)
+    number = value if type(value) is float else _number(value)
     if not math.isfinite(number):
         fix = f"send a number in [{feature.min:g}, {feature.max:g}]"
         raise _RefusedError(f"{_shown(value)} is not a finite number", fix)
@@ -209,5 +209,7 @@ def _scaled(name: str, feature: Feature, value: float, notes: list[str]) -> floa
         notes.append(f"{name}: {value:g} is outside [{low:g}, {high:g}], clipped to {clipped:g}")
         value = clipped
     if feature.scale == "log":
-        return 2.0 * math.log1p(value - low) / math.log1p(high - low) - 1.0
-    return 2.0 * (value - low) / (high - low) - 1.0
+        scaled = 2.0 * math.log1p(value - low) / math.log1p(high - low) - 1.0
+    else:
+        scaled = 2.0 * (value - low) / (high - low) - 1.0
+    return round(scaled * X_GRID) / X_GRID  # ties to even

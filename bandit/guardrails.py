@@ -178,11 +178,12 @@ class _Look(NamedTuple):
 
     def unwanted(self, stage: str, name: str, nudge: Nudge) -> str:
         """Reasons that are about this nudge and not about how often."""
-        if f"{stage}.{name}" in self.around.declined:
+        if self.around.declined and f"{stage}.{name}" in self.around.declined:
             return DECLINED
-        missing = [flag for flag in nudge.consent if flag not in self.around.consent]
-        if missing:
-            return f"{NO_CONSENT}: {', '.join(missing)}"
+        if nudge.consent:
+            missing = [flag for flag in nudge.consent if flag not in self.around.consent]
+            if missing:
+                return f"{NO_CONSENT}: {', '.join(missing)}"
         for limits in (self.catalogue.limits, self.catalogue.stages[stage].limits, nudge.limits):
             if limits.quiet and self.quiet(limits.quiet, nudge.format):
                 zone = self.around.local.zone if self.around.local else limits.quiet.timezone
@@ -192,7 +193,7 @@ class _Look(NamedTuple):
             count = sum(at > self.now - self.span(rule.within) for at in self.around.abandoned)
             if count > rule.most:
                 return f"repeat abandoner: {count} visits abandoned in {rule.within}, at most {rule.most}"
-        return self.exclusive(stage, name, nudge)
+        return self.exclusive(stage, name, nudge) if self.around.shown else ""
 
     def quiet(self, hours: QuietHours, format_: str) -> bool:
         own = self.around.local
@@ -221,23 +222,24 @@ class _Look(NamedTuple):
         """A cap or a cool-down that is reached at the app, the stage or the nudge."""
         if limits == _NO_LIMITS:
             return ""
-        where = {0: "of the app", 1: f"of stage {place[0]}", 2: "of this nudge"}[sum(map(bool, place))]
+        own = self.reached(limits, place) if self.around.shown else ""
+        if own:
+            return own
+        if limits.everyone and self.around.everyone.get(place, 0) >= limits.everyone.most:
+            return f"cap: {limits.everyone.most} {_where(place)} for all users per {limits.everyone.per}"
+        return ""
+
+    def reached(self, limits: Limits, place: CapScope) -> str:
+        """A cap or a cool-down of this user."""
         times = sorted(at for its, shown in self.around.shown.items() if _at(its, place) for at in self.times(shown))
         began = self.around.began
         visit = self.now - self.span(self.catalogue.journey.visit) if began is None else began - 1
-        caps: tuple[tuple[str, int | None, int], ...] = (
-            ("visit", limits.per_visit, visit),
-            ("day", limits.per_day, self.now - round(DAY * self.scale)),
-            ("week", limits.per_week, self.now - round(7 * DAY * self.scale)),
-            ("user", limits.total, -1),
-        )
-        for per, most, since in caps:
-            if most is not None and sum(at > since for at in times) >= most:
-                return f"cap: {most} {where} per {per}"
+        since = visit, self.now - round(DAY * self.scale), self.now - round(7 * DAY * self.scale), -1
+        for per, most, start in zip(("visit", "day", "week", "user"), limits.of_one, since, strict=True):
+            if most is not None and sum(at > start for at in times) >= most:
+                return f"cap: {most} {_where(place)} per {per}"
         if limits.cool_down and times and times[-1] > self.now - self.span(limits.cool_down):
-            return f"cool-down: {limits.cool_down} {where}"
-        if limits.everyone and self.around.everyone.get(place, 0) >= limits.everyone.most:
-            return f"cap: {limits.everyone.most} {where} for all users per {limits.everyone.per}"
+            return f"cool-down: {limits.cool_down} {_where(place)}"
         return ""
 
     def times(self, shown: Sequence[Exposure]) -> Iterator[int]:
@@ -245,6 +247,11 @@ class _Look(NamedTuple):
 
     def span(self, text: str) -> int:
         return durations.micro(text, self.scale)
+
+
+def _where(place: CapScope) -> str:
+    """Place of limits in words: the app, a stage, or one of its nudges."""
+    return {0: "of the app", 1: f"of stage {place[0]}", 2: "of this nudge"}[sum(map(bool, place))]
 
 
 def _at(shown: CapScope, place: CapScope) -> bool:

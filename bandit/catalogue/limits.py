@@ -88,6 +88,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     everyone: GlobalCap | None = None
     quiet: QuietHours | None = None
 
+    @property
+    def of_one(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """Exposures of one user for each visit, day and week, and in total."""
+        return self.per_visit, self.per_day, self.per_week, self.total
+
 
 class ContributionLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Contribution limit of one user: of their decisions at the stage, `most` are learned within any `per` (a

@@ -6,6 +6,7 @@ are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -189,12 +190,12 @@ DEFAULT, EARLIER_DEFAULT = Centred(), Hierarchical()
 """Policy of a stage that declares none, and what it was in versions before `centred`."""
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """Stage: a step of the journey with its own nudges, reward and policy, as declared in the catalogue.
 
-    Guarantees: immutable and checked when it comes from `parse`; `arms` and all arrays over arms are in declaration
-    order, no nudge first; `digest()` changes with anything declared, `learning_digest()` only when old statistics lose
-    their meaning.
+    Guarantees: immutable (what follows from the fields may be kept once it was asked for) and checked when it comes
+    from `parse`; `arms` and all arrays over arms are in declaration order, no nudge first; `digest()` changes with
+    anything declared, `learning_digest()` only when old statistics lose their meaning.
 
     Fields: `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
     `floor`: least probability of each eligible arm; without one 0.01, and under `centred` what each arm may cost.
@@ -248,7 +249,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """
         return self.ramp if self.live_ramp is None else self.live_ramp
 
-    @property
+    @cached_property
     def has_request_actions(self) -> bool:
         """Whether actions come with each request (policy `shared`). The stage then has one arm to learn of: the action
         that was taken.
@@ -261,12 +262,12 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """
         return ONE.names[0] if self.has_request_actions else arm
 
-    @property
+    @cached_property
     def arms(self) -> tuple[str, ...]:
         """Arm names (k,), no nudge first, then nudges as declared; every array over arms is in this order."""
         return ONE.names if self.has_request_actions else (NONE, *self.nudges)
 
-    @property
+    @cached_property
     def learner(self) -> Policy:
         """Policy that learns this kind of reward: the declared one, or for `hierarchical` its Gaussian (continuous) or
         hurdle (revenue) form.

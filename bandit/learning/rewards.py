@@ -86,6 +86,8 @@ def total(outcomes: Sequence[Outcome]) -> RewardTotal:
     Facts are counted one by one: no more can be taken back of an order than it brought. Outcomes that name no fact are
     counted together, and a retraction of these without a value takes back everything.
     """
+    if not outcomes:
+        return RewardTotal(None, taken=False)
     facts: dict[str, list[Outcome]] = {}
     for outcome in in_force(outcomes):
         if outcome.kind in MONEY:

@@ -36,18 +36,16 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
         for m in matured
     ]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
-    declared = live.stage_spec.arms
-    known = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.belief_row(m.decision.arm) in declared]
-    retired = [
-        i for i, m in enumerate(matured) if verdicts[i].learned and spec.belief_row(m.decision.arm) not in declared
-    ]
+    declared, shown = live.stage_spec.arms, [spec.belief_row(m.decision.arm) for m in matured]
+    known = [i for i, arm in enumerate(shown) if verdicts[i].learned and arm in declared]
+    retired = [i for i, arm in enumerate(shown) if verdicts[i].learned and arm not in declared]
     before = empty(len(spec.belief_rows(spec.arms)), live.belief.shift.shape[1])  # what is retired learns alone
     alone = msgspec.structs.replace(live, stage_spec=spec, belief=before, cross_stage_factor=None)
     for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
             now_declared, made = snapshot.stage_spec, [matured[i].decision for i in rows]
             x = recoded(np.array([d.x for d in made]), spec, now_declared)
-            arm = np.array([now_declared.arms.index(spec.belief_row(d.arm)) for d in made], dtype=np.intp)
+            arm = np.array([now_declared.arms.index(shown[i]) for i in rows], dtype=np.intp)
             p = propensities(made, spec.arms, now_declared.arms)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
             learner = now_declared.learner
@@ -57,7 +55,7 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
         Settlement(
             decision_seq=m.seq,
             stage=m.decision.stage,
-            arm=spec.belief_row(m.decision.arm),
+            arm=shown[i],
             at=now,
             reward=v.reward,
             why=v.why,
