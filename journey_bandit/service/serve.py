@@ -19,7 +19,7 @@ from api.telemetry import logs
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
-from journey_bandit.monitor_process import monitoring
+from journey_bandit.child_commands import exporting, monitoring
 
 log = logging.getLogger("journey_bandit.server")
 
@@ -63,7 +63,7 @@ def serve(**given: Any) -> None:
     _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
-        made = create_service(settings, monitor=monitoring(settings.store))
+        made = create_service(settings, monitor=monitoring(settings.store), exporter=exporting(settings.store))
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
         proxies = TrustedProxies(networks(settings.trusted_proxies))
