@@ -133,7 +133,7 @@ def test_the_tar_holds_what_the_command_writes_and_evaluate_agrees(shared: Servi
         rows = [parquet.read_table(folder / name / "part-00000.parquet") for folder in (remote, local)]
         assert rows[0].equals(rows[1])
         assert rows[0].num_rows > 2_000
-    asked = ("--policy", "uniform", "--policy", "fixed:reminder", "--against", "none", "--json")
+    asked = ("--policy", "uniform", "--policy", "fixed:reminder", "--against", "none", "--json", "--force")
     figures = [json.loads(command("evaluate", "--rounds", folder, *asked)) for folder in (remote, local)]
     assert figures[0] == figures[1]
     assert figures[0]["manifest"] == json.loads((local / "_manifest.json").read_text("utf-8"))["digest"]
