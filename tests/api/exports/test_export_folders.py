@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def test_what_cannot_be_removed_is_logged(monkeypatch: pytest.MonkeyPatch, caplo
 
     made = export_folders.new()
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(export_folders.shutil, "rmtree", full)
+        patch.setattr(shutil, "rmtree", full)
         made.remove()
     assert "could not be removed" in caplog.text
     assert str(made.path) in caplog.text

@@ -196,7 +196,7 @@ class Reader:
 def answering(exports: LogExports, reader: Reader) -> asyncio.Task[None]:
     app = ExportAnswer(exports, [ExportOrder("basket", None, None, ())]).to_asgi_response()
     paced = PacedAnswer(LargeAnswers(lambda _: pytest.fail("refused"), seconds=0.01), SCOPE, reader.send)
-    return asyncio.ensure_future(app(SCOPE, reader.receive, paced.send))  # type: ignore[arg-type]
+    return asyncio.ensure_future(app(SCOPE, reader.receive, paced.send))
 
 
 def test_a_slow_client_gets_all_of_it_a_piece_at_a_time(home: Path) -> None:
