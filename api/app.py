@@ -24,6 +24,7 @@ from api.console.console import Console, salt_of
 from api.console.ledger_counts import LedgerCounts
 from api.console.lift_reports import LiftReports, Monitor
 from api.console.sessions import ConsoleSessions
+from api.exports.log_exports import Exporter, LogExports
 from api.guardrails import GuardrailLoop
 from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
@@ -59,6 +60,7 @@ from api.routes import (
 )
 from api.routes import clock as clock_routes
 from api.routes import events as event_routes
+from api.routes import exports as export_routes
 from api.routes import health as health_routes
 from api.routes import people as people_routes
 from api.settings import Settings
@@ -107,11 +109,13 @@ def create_service(
     clock: Clock | None = None,
     store: Store | None = None,
     monitor: Monitor | None = None,
+    exporter: Exporter | None = None,
     tracing: "Tracing | None" = None,
 ) -> CreatedService:
     """Service of one app, ready to serve: it opens the store that the settings name (or takes the one given) and closes
     it at shutdown. Its threads start and stop with the application's lifespan. `monitor` makes the lift reports that
-    the console shows. `tracing` takes the place of the one that the settings ask for.
+    the console shows, `exporter` the exports of `/v1/export`. `tracing` takes the place of the one that the settings
+    ask for.
 
     Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
@@ -129,7 +133,7 @@ def create_service(
         _check_clock(settings, clock, store)
         ground = SharedResources(settings, store, clock, Metrics(), tracing or _tracing(settings, catalogue.app))
         current = CurrentParts(ground, build(ground, catalogue, endpoints))
-        return _joined(current, AccessControl(keys, clock), pace, monitor)
+        return _joined(current, AccessControl(keys, clock), pace, monitor, LogExports(exporter))
     except BaseException:
         store.close()
         raise
@@ -141,7 +145,11 @@ def _in_seconds(clock: Clock) -> Callable[[], float]:
 
 
 def _joined(
-    current: CurrentParts, gate: AccessControl, pace: Callable[[], float], monitor: Monitor | None
+    current: CurrentParts,
+    gate: AccessControl,
+    pace: Callable[[], float],
+    monitor: Monitor | None,
+    exports: LogExports,
 ) -> CreatedService:
     """The application around parts that are built. `pace`: the clock of limits, in seconds."""
     settings, _, _, metrics, tracing = current.ground
@@ -159,8 +167,12 @@ def _joined(
         return watch.failing | reload.failing | guardrails.failing | current.leaving
 
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, failing, counts, lifts, people), *people_routes.routes(people)],
-        lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails, lifts])],
+        route_handlers=[
+            *_routes(current, gate, failing, counts, lifts, people),
+            *people_routes.routes(people),
+            *export_routes.routes(current, exports),
+        ],
+        lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails, lifts, exports])],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),

@@ -4,6 +4,7 @@ and locks are opened here; nothing follows a symbolic link to somebody else's fi
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -37,3 +38,10 @@ def folder(path: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise RemoteError(f"{path} is not a folder that only this user may use: remove it, or set TMPDIR to another")
     return path
+
+
+def of_this_user() -> Path:
+    """Folder for what services of this user keep while they run, in the one for temporary files (TMPDIR). Raises as
+    `folder` does.
+    """
+    return folder(Path(tempfile.gettempdir()) / f"journey-bandit-{os.geteuid()}")

@@ -7,15 +7,12 @@ import errno
 import fcntl
 import gc
 import logging
-import os
 import random
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import threadpoolctl
@@ -73,8 +70,7 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
         port = port or free_port(str(address))
         with socket.create_server((address, port), family=family):
-            ours = private_files.folder(Path(tempfile.gettempdir()) / f"journey-bandit-{os.geteuid()}")
-            lock = private_files.lock_file(ours / f"port-{port}.lock")
+            lock = private_files.lock_file(private_files.of_this_user() / f"port-{port}.lock")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error

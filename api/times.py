@@ -29,10 +29,10 @@ def time_of(microseconds: int) -> dt.datetime:
         return _BEGIN if microseconds < 0 else _END
 
 
-def parsed(field: str, value: object) -> int | None:
+def parsed(field: str, value: object, absent: str = "for now") -> int | None:
     """Microseconds since 1970 of an ISO 8601 text, for protocols whose bodies are not typed. None where there is no
     time (null, or an empty text); a time without an offset is UTC. Raises InvalidRequest, naming `field`, for anything
-    else.
+    else; `absent` is what leaving it out is good for.
     """
     if value is None or value == "":
         return None
@@ -42,7 +42,7 @@ def parsed(field: str, value: object) -> int | None:
             return microseconds(when if when.tzinfo else when.replace(tzinfo=dt.UTC))
         except ValueError:
             pass
-    fix = "send an ISO 8601 time such as 2026-01-31T18:00:00Z, or leave it out for now"
+    fix = f"send an ISO 8601 time such as 2026-01-31T18:00:00Z, or leave it out {absent}"
     raise InvalidRequest(Problem(field, "not a time that can be read", fix))
 
 

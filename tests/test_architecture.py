@@ -71,6 +71,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "api.webhooks": {"api.stores", "api.ledger", "api.learning"},
     "api.decisions": {"api.stores", "api.messages", "api.learning", "api.operations"},
     "api.events": {"api.stores", "api.messages", "api.learning", "api.decisions"},
+    "api.exports": {"api.traffic"},
     "api.people": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.decisions"},
     "api.console": {
         "api.stores",
@@ -84,7 +85,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     },
     "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
     | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations", "api.console"}
-    | {"api.ledger"},
+    | {"api.ledger", "api.exports"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},
     "experiments.ab_tests": {"experiments.data", "experiments.inference"},

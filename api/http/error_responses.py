@@ -3,6 +3,7 @@ caller needs to find the mistake.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -66,9 +67,18 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     else:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         problem = _problem("internal", "This is our fault", 500, "The error was logged.")
-    problem = msgspec.structs.replace(problem, request_id=current_id() or msgspec.UNSET)
     if problem.status == 503:
         headers.setdefault("Retry-After", "1")
+    return _response(problem, headers)
+
+
+def failed(kind: str, title: str, detail: str) -> Response[bytes]:
+    """Problem response (500) to a failure that the client is told, and that was logged."""
+    return _response(_problem(kind, title, 500, detail), {})
+
+
+def _response(problem: ProblemReply, headers: Mapping[str, str]) -> Response[bytes]:
+    problem = msgspec.structs.replace(problem, request_id=current_id() or msgspec.UNSET)
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA, headers=headers)
 
 
@@ -146,6 +156,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         409: "The id was used with other content",
         413: "The body is too large",
         415: "The Content-Encoding is neither gzip nor none",
+        500: "It failed: `detail` says why",
         429: "Too many requests of this key or address: Retry-After says how long to wait",
         503: "Busy, or not known to be recorded: retry with the same id",
     }

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bandit.errors import JourneyBanditError, NotFound, RemoteError
 from experiments.inference.wording import against, capital, chance, number, when
-from journey_bandit import monitor_process
+from journey_bandit import child_commands
 from journey_bandit.assistants import documents
 from journey_bandit.assistants.answer_text import answer, money_first, quoted, table
 from journey_bandit.service.service_client import AdminClient
@@ -85,13 +85,10 @@ class ReadTools:
                 "service does not measure it over HTTP. Start `journey-bandit mcp` where the ledger can be read, with "
                 "--ledger; or run `journey-bandit monitor` there. `stages` has the comparison with the holdout."
             )
-        report = monitor_process.monitoring(self._ledger)
+        report = child_commands.monitoring(self._ledger)
         if report is None:
             raise RemoteError("--ledger: memory:// is inside the service → name the file or the database of a service")
-        try:
-            return _monitored(json.loads(await report(stage)))
-        except RemoteError as error:  # the last line of what the command says
-            raise RemoteError(str(error).removeprefix("error: ")) from error
+        return _monitored(json.loads(await report(stage)))
 
     def review(self, stage: STAGE) -> str:
         """Say what decided at a stage and who approved it (releases, newest first), how a candidate that is judged does

@@ -23,12 +23,17 @@ from journey_bandit.progress import Advance, progress
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"])
 
 
 @click.command()
 @click.argument("to", type=click.Path(path_type=Path))
-@click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
+@click.option(
+    "--ledger",
+    required=True,
+    envvar="JOURNEY_BANDIT_LEDGER",
+    help="A service's ledger: its file; the service may be running.  [or JOURNEY_BANDIT_LEDGER]",
+)
 @click.option("--stage", required=True)
 @click.option("--since", type=_TIME, help="Only decisions made at this time (UTC) or later.")
 @click.option("--until", type=_TIME, help="Only decisions made before this time (UTC).")

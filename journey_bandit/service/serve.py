@@ -20,7 +20,7 @@ from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
 from bandit.policies import compilation
-from journey_bandit.monitor_process import monitoring
+from journey_bandit.child_commands import exporting, monitoring
 
 log = logging.getLogger("journey_bandit.server")
 
@@ -71,7 +71,7 @@ def serve(**given: Any) -> None:
         settings = msgspec.structs.replace(settings, port=port)
         if settings.compiled:
             _compile()
-        made = create_service(settings, monitor=monitoring(settings.store))
+        made = create_service(settings, monitor=monitoring(settings.store), exporter=exporting(settings.store))
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
         proxies = TrustedProxies(networks(settings.trusted_proxies))

@@ -21,9 +21,9 @@ from api.stores.decision_log import LedgerPosition
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
 from bandit.errors import RemoteError
-from journey_bandit import monitor_process
+from journey_bandit import child_commands
+from journey_bandit.child_commands import monitoring
 from journey_bandit.evaluation.monitor import monitor as command
-from journey_bandit.monitor_process import monitoring
 from tests.api.conftest import Desk
 from tests.api.console.conftest import HOST, Operator
 from tests.waiting import PATIENCE, eventually
@@ -117,7 +117,7 @@ def test_a_ledger_that_cannot_be_read_is_tried_again(
 
 
 def test_the_child_ends_with_who_waits_and_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_process, "_CHILD", "import sys, time; print('begun', file=sys.stderr); time.sleep(600)")
+    monkeypatch.setattr(child_commands, "_CHILD", "import sys, time; print('begun', file=sys.stderr); time.sleep(600)")
     started, start = list[asyncio.subprocess.Process](), asyncio.create_subprocess_exec
 
     async def begin(*command: str, **more: Any) -> asyncio.subprocess.Process:
@@ -135,7 +135,7 @@ def test_the_child_ends_with_who_waits_and_after_its_time(tmp_path: Path, monkey
     monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
     report: Any = monitoring(f"sqlite:///{tmp_path / 'none.db'}")
     asyncio.run(left())
-    monkeypatch.setattr(monitor_process, "_SECONDS", 0.01)
+    monkeypatch.setattr(child_commands, "_SECONDS", 0.01)
     with pytest.raises(RemoteError, match="it was not done after"):
         asyncio.run(asyncio.wait_for(report("basket"), PATIENCE))
     assert [child.returncode for child in started] == [-9, -9]

@@ -55,6 +55,7 @@ ROUTES = {  # every one, and the scope it needs
         for verb in ("pause", "resume", "retire", "ramp", "holdout")
     },
     ("GET", "/v1/operator-actions"): "read",
+    ("GET", "/v1/export"): "read",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
     ("GET", "/"): None,

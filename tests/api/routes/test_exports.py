@@ -1,0 +1,283 @@
+"""`/v1/export`: what may be asked for, what is refused before any work, and what becomes of clients that are slow."""
+
+import asyncio
+import io
+import logging
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.app import create_service
+from api.clocks import Clock
+from api.exports.log_exports import ExportOrder, LogExports
+from api.http.asgi import ProtocolApp
+from api.http.keys import create
+from api.routes import exports as route
+from api.routes.exports import ExportAnswer
+from api.settings import Settings
+from api.stores.memory.store import MemoryStore
+from api.traffic.paced_answers import LargeAnswers, PacedAnswer
+from bandit.errors import RemoteError
+from tests.api.conftest import Caller
+
+ROWS = bytes(range(256)) * 5_000
+SCOPE: Any = {"type": "http", "path": "/v1/export", "method": "GET", "headers": []}
+
+
+class Written:
+    """Exporter that writes some rows, and knows what it was asked for; or fails."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.asked, self.problem = list[ExportOrder](), problem
+
+    async def __call__(self, order: ExportOrder, folder: Path) -> None:
+        self.asked.append(order)
+        folder.mkdir()
+        (folder / "part-00000.parquet").write_bytes(ROWS)
+        if self.problem:
+            raise RemoteError(self.problem)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@contextmanager
+def exporting(clock: Clock, catalogue: Path, written: Written | None, **more: Any) -> Iterator[Caller]:
+    """A service with a decision at `basket`, and none at other stages."""
+    settings = Settings(**{"app": str(catalogue), "store": "sqlite:///x.db", "salt": "salt", "dev": True, **more})
+    made = create_service(settings, clock=clock, store=MemoryStore(), exporter=written)
+    with Caller(made.app, raise_server_exceptions=False) as client:
+        client.ask("basket", "u")
+        yield client
+
+
+def files(content: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as opened:
+        return {one.name: opened.extractfile(one).read() for one in opened if one.isfile()}  # type: ignore[union-attr]
+
+
+def test_the_answer_is_a_tar_of_what_was_ordered(
+    clock: Clock, catalogue_file: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = Written()
+    with caplog.at_level(logging.INFO), exporting(clock, catalogue_file, written) as client:
+        query = {
+            "stage": "basket,basket",
+            "since": "1970-01-01",
+            "until": "2100-01-01T02:00:00+02:00",
+            "with": "events",
+        }
+        reply = client.get("/v1/export", params=query)
+        assert reply.status_code == 200, reply.text
+        assert files(reply.content) == {"basket/part-00000.parquet": ROWS}
+        assert reply.headers["content-type"] == "application/x-tar"
+        assert reply.headers["content-disposition"] == 'attachment; filename="basket.tar"'
+        assert reply.headers["content-length"] == str(len(reply.content))
+        assert reply.headers["cache-control"] == "no-store"
+        assert client.get("/v1/export?stage=basket&with=events&with=outcomes").status_code == 200
+        head = client.head("/v1/export?stage=basket")
+        assert (head.status_code, head.content) == (200, b"")
+    until = 4_102_444_800_000_000
+    assert written.asked == [
+        ExportOrder("basket", 0, until, ["events"]),
+        ExportOrder("basket", None, None, ["events", "outcomes"]),
+        ExportOrder("basket", None, None, []),
+    ]
+    assert f"an export was sent: {len(reply.content)} bytes" in caplog.text
+    assert list(home.rglob("export-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field"),
+    [
+        ("", 400, "stage"),
+        ("stage=", 404, "stage"),
+        ("stage=baskett", 404, "stage"),
+        ("stage=basket,signupp", 404, "stage"),
+        ("stage=basket&since=yesterday", 400, "since"),
+        ("stage=basket&since=2026-02-30", 400, "since"),
+        ("stage=basket&since=2026-01-01&since=2026-01-02", 400, "since"),
+        ("stage=basket&until=2026-01-01&since=2026-01-01", 400, "until"),
+        ("stage=basket&until=1970-01-01", 404, "stage"),
+        ("stage=basket&with=outcomes,people", 400, "with"),
+        ("stage=basket&with=", 400, "with"),
+        ("stage=basket&sinse=2026-01-01", 400, "sinse"),
+        ("stage=signup", 404, "stage"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_begun(
+    clock: Clock, catalogue_file: Path, refused: Any, query: str, status: int, field: str
+) -> None:
+    written = Written()
+    with exporting(clock, catalogue_file, written) as client:
+        refused(client.get(f"/v1/export?{query}"), status, field)
+    assert written.asked == []
+
+
+def test_a_ledger_in_memory_and_another_server_have_none_and_say_why(
+    clock: Clock, catalogue_file: Path, refused: Any
+) -> None:
+    with exporting(clock, catalogue_file, None, store="memory://") as client:
+        problem = refused(client.get("/v1/export?stage=basket"), 404, "store")
+        assert "memory://" in problem["problem"]
+        assert "--store sqlite:///FILE" in problem["fix"]
+    with exporting(clock, catalogue_file, None) as client:
+        assert "journey-bandit serve" in refused(client.get("/v1/export?stage=basket"), 404, "(service)")["problem"]
+
+
+def test_why_an_export_fails_is_the_answer(clock: Clock, catalogue_file: Path, home: Path) -> None:
+    missing = "export: pyarrow is not installed: pip install 'journey-bandit[experiments]'"
+    with exporting(clock, catalogue_file, Written(missing)) as client:
+        for _ in range(2):
+            reply = client.get("/v1/export?stage=basket")
+            assert (reply.status_code, reply.headers["content-type"]) == (500, "application/problem+json")
+            problem = reply.json()
+            assert problem.pop("request_id") == reply.headers["x-request-id"]
+            assert problem == {
+                "type": "urn:journey-bandit:problem:export-failed",
+                "title": "The export failed",
+                "status": 500,
+                "detail": missing,
+                "errors": [],
+            }
+    assert list(home.rglob("export-*")) == []
+
+
+def test_an_export_holds_no_turn_while_it_is_made(clock: Clock, catalogue_file: Path, tmp_path: Path) -> None:
+    class Looking(Written):
+        async def __call__(self, order: ExportOrder, folder: Path) -> None:
+            free.append(limits.turns._free)
+            await super().__call__(order, folder)
+
+    free, store = list[int](), MemoryStore()
+    key = {"X-API-Key": create(tmp_path / "keys.toml", "a", ["read", "decide"])}
+    settings = Settings(app=str(catalogue_file), store="sqlite:///x.db", salt="salt", keys=str(tmp_path / "keys.toml"))
+    app = create_service(settings, clock=clock, store=store, exporter=Looking()).app
+    assert isinstance(app, ProtocolApp)
+    assert app.limits is not None
+    limits = app.limits
+    with Caller(app) as client:
+        client.headers.update(key)
+        client.ask("basket", "u")
+        assert client.get("/v1/export?stage=basket").status_code == 200
+    assert free == [limits.turns.running]
+
+
+class Reader:
+    """Client at the other side of ASGI that takes messages as it is told to, and goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken = list[Any]()
+        self.going, self.gone, self.some = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.going.set()
+
+    async def receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.taken.append(message)
+        if message.get("body"):
+            self.some.set()
+        await self.going.wait()
+
+    def body(self) -> bytes:
+        return b"".join(one.get("body", b"") for one in self.taken)
+
+
+def answering(exports: LogExports, reader: Reader) -> asyncio.Task[None]:
+    app = ExportAnswer(exports, [ExportOrder("basket", None, None, ())]).to_asgi_response()
+    paced = PacedAnswer(LargeAnswers(lambda _: pytest.fail("refused"), seconds=0.01), SCOPE, reader.send)
+    return asyncio.ensure_future(app(SCOPE, reader.receive, paced.send))
+
+
+def test_a_slow_client_gets_all_of_it_a_piece_at_a_time(home: Path) -> None:
+    """Each piece has its own time, though the whole takes longer than a large answer may."""
+
+    async def run() -> None:
+        reader, exports = Reader(), LogExports(Written())
+        reader.going.clear()
+        task = answering(exports, reader)
+        while not task.done():
+            held = len(reader.taken)
+            await asyncio.sleep(0.001)
+            assert len(reader.taken) <= held + 1
+            reader.going.set()
+            await asyncio.sleep(0)
+            reader.going.clear()
+        assert files(reader.body()) == {"basket/part-00000.parquet": ROWS}
+        assert all(len(one.get("body", b"")) <= 16_384 for one in reader.taken)
+        assert [one["more_body"] for one in reader.taken[1:]] == [True] * (len(reader.taken) - 2) + [False]
+
+    asyncio.run(run())
+    assert list(home.rglob("export-*")) == []
+
+
+def test_a_client_that_takes_nothing_is_cut_and_one_that_goes_ends_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        stuck, left, exports = Reader(), Reader(), LogExports(Written())
+        for reader in (stuck, left):
+            reader.going.clear()
+        task = answering(exports, left)
+        await started(left, home)
+        left.gone.set()
+        await task
+        assert list(home.rglob("export-*")) == []
+        monkeypatch.setattr(route, "SECONDS", 0.01)
+        task = answering(exports, stuck)
+        await started(stuck, home)
+        await task
+        assert len(stuck.body()) < len(ROWS)
+        assert stuck.taken[-1]["more_body"]
+        assert list(home.rglob("export-*")) == []
+
+    async def started(reader: Reader, home: Path) -> None:
+        while not reader.taken:
+            await asyncio.sleep(0.001)
+        assert len(list(home.rglob("export-*"))) == 1
+        reader.going.set()
+        await asyncio.sleep(0)
+        reader.going.clear()
+        await reader.some.wait()
+
+    asyncio.run(run())
+    assert "cut an export, of which its client took nothing" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_cuts_the_answer(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Emptied(Reader):
+        async def send(self, message: Any) -> None:
+            for path in home.rglob("part-*"):
+                path.write_bytes(b"")
+            await super().send(message)
+
+    async def run() -> None:
+        reader = Emptied()
+        await answering(LogExports(Written()), reader)
+        assert reader.taken[-1]["more_body"]
+
+    asyncio.run(run())
+    assert "cut an export: part-00000.parquet became shorter" in caplog.text
+
+
+def test_a_second_export_is_refused_while_the_first_is_sent(clock: Clock, catalogue_file: Path, refused: Any) -> None:
+    class Asking(Written):
+        async def __call__(self, order: ExportOrder, folder: Path) -> None:
+            replies.append(await asyncio.to_thread(client.get, "/v1/export?stage=basket"))
+            await super().__call__(order, folder)
+
+    replies = list[Any]()
+    with exporting(clock, catalogue_file, Asking()) as client:
+        assert client.get("/v1/export?stage=basket").status_code == 200
+        refused(replies[0], 503, "(request)")
+        assert replies[0].headers["Retry-After"] == "30"
