@@ -113,8 +113,8 @@ def policy_named(name: str, classes: int, settings: Mapping[str, float | str]) -
     """The policy of that name, a key of `POLICIES`, with `settings`. Raises InvalidRequest for settings that the policy
     does not have or cannot take.
 
-    A prior mean that nobody set is 1/K, the rate of guessing among K = `classes`. Where nobody set the scales or a prior
-    sd of `linear` or `logistic`, scales are "slopes": how much a column tells of a class is not known beforehand.
+    A prior mean that nobody set is 1/K, the rate of guessing among K = `classes`. Where nobody set the scales or a
+    prior sd of `linear` or `logistic`, scales are "slopes": how much a column tells of a class is not known beforehand.
     """
     made = policy_class(name)
     known = made.__struct_fields__
