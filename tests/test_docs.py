@@ -186,7 +186,7 @@ def test_the_catalogue_reference_says_every_field_in_words(monkeypatch: pytest.M
         ("`loss`", "text", '`"2%"`', 'such as `"2%"`, `"none"`')
     ]
     assert [row[1:3] for row in tables["Logistic"] if row[0] == "`scales`"] == [
-        ('`"declared"`, `"learned"`', "left out")
+        ('`"declared"`, `"learned"`, `"slopes"`', "left out")
     ]
     for rows in tables.values():
         for _, kind, default, limits in rows:

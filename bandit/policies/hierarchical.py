@@ -25,7 +25,7 @@ from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.hierarchy import Layout, PriorScales
 from bandit.policies.protocol import ArmEconomics, ArmRows, CoefficientFactor, Scores, Sites
 from bandit.policies.quadratic_forms import ScoreForms, forms, joint, places
-from bandit.policies.scale import fitted, likeliest
+from bandit.policies.scale import Scales, chosen, fitted
 from bandit.propensity import gaussian
 from bandit.propensity.correlated import correlated, correlated_many
 
@@ -161,15 +161,15 @@ class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_fie
     arm, nothing shared.
 
     Fields: `prior_sd`, `slope_sd`: prior sds in logits, of an arm's intercept and slopes. `prior_mean`: expected reward
-    before any data. `alpha`: scale of the posterior sd. `scales`: "learned" multiplies both sds by one factor κ, chosen
-    by the Laplace evidence of the sums (`scale.likeliest`).
+    before any data. `alpha`: scale of the posterior sd. `scales`: "slopes" multiplies the sd of slopes by one factor κ,
+    chosen by the Laplace evidence of the sums (`scale.chosen`), "learned" both sds, "declared" none.
     """
 
     prior_mean: Rate = 0.1
     prior_sd: Positive = 1.0
     slope_sd: Positive = 0.4
     alpha: Alpha = 0.5
-    scales: Literal["declared", "learned"] | msgspec.UnsetType = msgspec.UNSET
+    scales: Scales | msgspec.UnsetType = msgspec.UNSET
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
         """Layout of blocks: one for each arm."""
@@ -177,24 +177,27 @@ class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_fie
         return hierarchy.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
-        """Layout with prior sds κ times the declared if `scales = "learned"`, else as declared."""
-        layout = self.layout(arms, belief.shift.shape[1])
-        if self.scales != "learned" or not belief.n.any():
+        """Layout with prior sds as `scales` has them: as declared, or κ times that."""
+        layout, scales = self.layout(arms, belief.shift.shape[1]), self.scales or "declared"
+        if scales == "declared" or not belief.n.any():
             return layout
         prior, mean = layout.precision.reshape(belief.shift.shape), layout.mean.reshape(belief.shift.shape)
-        d, size = layout.d, belief.shift.size
+        moved = np.arange(layout.d) >= (1 if scales == "slopes" else 0)
+        size = len(prior) * int(moved.sum())
+
+        def at(scale: float) -> Array:
+            return np.where(moved, prior / (scale * scale), prior)
 
         def log_evidence(scale: float) -> float:
-            own = prior / (scale * scale)
+            own = at(scale)
             told = own * mean
-            determinants, fit = fitted(belief.precision + own[:, :, None] * np.eye(d), belief.shift + told)
+            determinants, fit = fitted(belief.precision + own[:, :, None] * np.eye(layout.d), belief.shift + told)
             widths = -2.0 * size * float(arithmetic.log(np.array(scale)))
             return 0.5 * (
                 widths - float(arithmetic.total(determinants)) + float(arithmetic.total(fit - _dot(mean, told)))
             )
 
-        scale = likeliest(log_evidence)[1]
-        return layout._replace(precision=layout.precision / (scale * scale))
+        return layout._replace(precision=at(chosen(scales, log_evidence)[1]).ravel())
 
 
 def _dot(one: Array, other: Array) -> Array:

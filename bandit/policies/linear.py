@@ -11,15 +11,15 @@ Two choices beyond the textbook, both functions of the exact sums only:
 The posterior's standard deviation is scaled by α: at the traffic of one journey stage, exact Thompson
 sampling explores too much.
 
-With `scales = "learned"` one factor κ multiplies the prior sds of all arms (`scale.likeliest`), where the noise is
-integrated out; and σ² is the variance that the regression leaves, not that within arms, which effects of the context
-make larger:
+With `scales = "slopes"` one factor κ multiplies the prior sds of all slopes (`scale.chosen`), with "learned" those of
+intercepts too. The noise is integrated out, and σ² is the variance that the regression leaves, not that within arms,
+which effects of the context make larger:
 
     log evidence = ½ Σ_a (log|Π_κ| − log|P_a|) − ½ (n + 50) log σ²_κ,
     σ²_κ = (Σ (r − r̄)² − Σ_a tᵀ_a P⁻¹_a t_a + 50 σ₀²) / (n + 50),   t_a = b_a − r̄ Λ_a e₁
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ from bandit.belief import Belief
 from bandit.numerics import arithmetic
 from bandit.policies.protocol import ArmEconomics, ExactSites, Scores
 from bandit.policies.quadratic_forms import ScoreForms, forms
-from bandit.policies.scale import fitted, likeliest
+from bandit.policies.scale import Scales, chosen, fitted
 from bandit.propensity import gaussian
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
@@ -52,14 +52,14 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
     noise_sd: Positive = 0.3
 
     def regression(
-        self, belief: Belief, arms: ArmEconomics, alpha: float, *, learned: bool = False
+        self, belief: Belief, arms: ArmEconomics, alpha: float, scales: Scales = "declared"
     ) -> "LinearPosterior":
         """Posterior of the regression, sds scaled by `alpha`: one inversion for each arm, then every decision is two
-        matrix–vector products, both exact. `learned`: prior sds and noise as the data show them.
+        matrix–vector products, both exact. `scales` other than "declared": prior sds and noise as the data show them.
         """
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (belief.n.sum() + _PSEUDO)
-        scale, noise = self._learned(belief, rate) if learned else (1.0, self._within(belief))
-        prior = self._prior(belief, scale)
+        scale, noise = (1.0, self._within(belief)) if scales == "declared" else self._learned(belief, rate, scales)
+        prior = self._prior(belief, scale, scales)
         inverse = arithmetic.inverse(belief.precision + np.diag(prior))
         start = belief.shift.copy()
         start[:, 0] += prior[0] * rate
@@ -67,9 +67,9 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
         priced = bool((arms.gain != 1.0).any() or (arms.cost != 0.0).any())
         return LinearPosterior(forms(mean, noise * alpha * alpha * inverse), arms, priced)
 
-    def _prior(self, belief: Belief, scale: float) -> Array:
-        """Prior precision (d,) of an arm's coefficients, their sds multiplied by `scale`."""
-        slope, start = self.slope_sd * scale, self.prior_sd * scale
+    def _prior(self, belief: Belief, scale: float, scales: Scales) -> Array:
+        """Prior precision (d,) of an arm's coefficients, their sds multiplied by `scale`, or only those of slopes."""
+        slope, start = self.slope_sd * scale, self.prior_sd * (1.0 if scales == "slopes" else scale)
         prior = np.full(belief.shift.shape[1], 1.0 / (slope * slope))
         prior[0] = 1.0 / (start * start)
         return prior
@@ -82,13 +82,13 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
     def _pooled(self, squares: float, belief: Belief) -> float:
         return float((squares + _PSEUDO * self.noise_sd * self.noise_sd) / (belief.n.sum() + _PSEUDO))
 
-    def _learned(self, belief: Belief, rate: float) -> tuple[float, float]:
+    def _learned(self, belief: Belief, rate: float, scales: Scales) -> tuple[float, float]:
         """Scale κ, and the variance that is left at the likeliest scale."""
         about = float((belief.square - 2.0 * rate * belief.reward + rate * rate * belief.n).sum())
         moved = belief.shift - rate * belief.precision[:, :, 0]
 
         def fit(scale: float) -> tuple[float, float]:
-            prior = self._prior(belief, scale)
+            prior = self._prior(belief, scale, scales)
             determinants, explained = fitted(belief.precision + np.diag(prior), moved)
             widths = len(moved) * float(arithmetic.total(arithmetic.log(prior)))
             left = self._pooled(max(about - float(arithmetic.total(explained)), 0.0), belief)
@@ -98,22 +98,22 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
             widths, left = fit(scale)
             return widths - 0.5 * float(belief.n.sum() + _PSEUDO) * float(arithmetic.log(np.array(left)))
 
-        at, scale = likeliest(log_evidence)
+        at, scale = chosen(scales, log_evidence)
         return scale, fit(at)[1]
 
 
 class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
     """Linear Thompson sampling, `policy = { name = "linear" }`; exact in its sums, rows in any order. `alpha` scales
-    the posterior sd; `scales`: "learned" makes prior sds wider where the data show large effects; other fields as
-    `Ridge`.
+    the posterior sd; `scales`: "slopes" makes prior sds of slopes wider where the data show large ones, "learned" those
+    of intercepts too, "declared" none; other fields as `Ridge`.
     """
 
     alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
-    scales: Literal["declared", "learned"] | msgspec.UnsetType = msgspec.UNSET
+    scales: Scales | msgspec.UnsetType = msgspec.UNSET
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "LinearPosterior":
         """Posterior score marginals of every arm, made once for each snapshot."""
-        return self.regression(belief, arms, self.alpha, learned=self.scales == "learned")
+        return self.regression(belief, arms, self.alpha, self.scales or "declared")
 
 
 class LinearPosterior(NamedTuple):

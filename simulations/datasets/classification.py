@@ -26,7 +26,7 @@ from bandit.belief import X_GRID
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import NONE
 from bandit.errors import InvalidRequest, PolicyError, Problem
-from bandit.policies import AnyPolicy, registry
+from bandit.policies import AnyPolicy, Linear, Logistic, registry
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.propensity.draw import draw
 from bandit.propensity.floor import floored
@@ -110,8 +110,11 @@ def policy_class(name: str) -> Any:
 
 
 def policy_named(name: str, classes: int, settings: Mapping[str, float | str]) -> AnyPolicy:
-    """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
-    guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
+    """The policy of that name, a key of `POLICIES`, with `settings`. Raises InvalidRequest for settings that the policy
+    does not have or cannot take.
+
+    A prior mean that nobody set is 1/K, the rate of guessing among K = `classes`. Where nobody set the scales or a
+    prior sd of `linear` or `logistic`, scales are "slopes": how much a column tells of a class is not known beforehand.
     """
     made = policy_class(name)
     known = made.__struct_fields__
@@ -121,7 +124,9 @@ def policy_named(name: str, classes: int, settings: Mapping[str, float | str]) -
     ]
     if problems:
         raise InvalidRequest(*problems)
-    start = {"prior_mean": 1.0 / classes} if "prior_mean" in known else {}
+    start: dict[str, float | str] = {"prior_mean": 1.0 / classes} if "prior_mean" in known else {}
+    if made in (Linear, Logistic) and not settings.keys() & {"prior_sd", "slope_sd"}:
+        start["scales"] = "slopes"
     try:
         policy: AnyPolicy = msgspec.convert({"name": name} | start | dict(settings), made)
     except msgspec.ValidationError as error:

@@ -12,7 +12,7 @@ from bandit.catalogue.loading import parse
 from bandit.policies import Linear, Logistic
 from bandit.policies.hierarchical import curved
 from bandit.policies.protocol import ArmEconomics
-from bandit.policies.scale import SCALES, fitted, likeliest
+from bandit.policies.scale import SCALES, Scales, chosen, fitted, likeliest
 
 K, D = 6, 3
 ARMS = ArmEconomics(
@@ -83,10 +83,11 @@ def test_the_curvature_of_an_open_row_has_the_bound_of_its_likelihood() -> None:
     assert (tau > 0.0).all()
 
 
-def test_the_evidence_of_a_regression_is_that_of_its_rows() -> None:
+@pytest.mark.parametrize("scales", ["learned", "slopes"])
+def test_the_evidence_of_a_regression_is_that_of_its_rows(scales: Scales) -> None:
     """With the noise that is left at each scale, N(r − r̄; 0, σ²(I + φVφᵀ)), up to the 50 rows that σ² starts with."""
     x, arm, reward = rows(1.0, 900, 2)
-    policy = Linear(prior_mean=0.2, noise_sd=0.4, scales="learned")
+    policy = Linear(prior_mean=0.2, noise_sd=0.4, scales=scales)
     belief = sites(K, x, arm, np.ones(len(x)), reward, reward)
     rate = (reward.sum() + 50 * 0.2) / (len(x) + 50)
     dense = np.zeros((len(x), K * D))
@@ -94,20 +95,28 @@ def test_the_evidence_of_a_regression_is_that_of_its_rows() -> None:
         dense[i, a * D : (a + 1) * D] = x[i]
     values, left = [], []
     for scale in SCALES:
-        variance = np.tile([(0.2 * scale) ** 2, *[(0.06 * scale) ** 2] * (D - 1)], K)
+        start = 0.2 if scales == "slopes" else 0.2 * scale
+        variance = np.tile([start**2, *[(0.06 * scale) ** 2] * (D - 1)], K)
         spread = np.eye(len(x)) + (dense * variance) @ dense.T
         squares = (reward - rate) @ np.linalg.solve(spread, reward - rate) + 50 * 0.16
         left.append(squares / (len(x) + 50))
         evidence = -0.5 * np.linalg.slogdet(spread)[1] - 0.5 * (len(x) + 50) * np.log(left[-1])
         values.append(evidence - 1.5 * np.log(scale))  # P(κ) ∝ κ^−1.5
     at = int(np.argmax(values))
-    scale, noise = policy._learned(belief, rate)
-    assert scale == SCALES[at] * (4.0 if SCALES[at] >= 8.0 and values[at] - values[4] > 3.0 else 1.0)
+    scale, noise = policy._learned(belief, rate, scales)
+    assert scale == SCALES[at] * _beyond(values, scales)
     assert noise == pytest.approx(left[at], rel=1e-6)
 
 
-def test_the_evidence_of_a_logistic_model_is_that_of_its_sites() -> None:
-    policy = Logistic(prior_mean=0.2, prior_sd=0.1, slope_sd=0.1, scales="learned")
+def _beyond(values: list[float], scales: Scales) -> float:
+    """How many times the likeliest scale is used, from the log posterior at each of `SCALES`."""
+    at, doubted = int(np.argmax(values)), {"learned": 4, "slopes": 2}[scales]  # 4.0 and 2.0
+    return 4.0 if at > doubted and values[at] - values[doubted] > 3.0 else 1.0
+
+
+@pytest.mark.parametrize("scales", ["learned", "slopes"])
+def test_the_evidence_of_a_logistic_model_is_that_of_its_sites(scales: Scales) -> None:
+    policy = Logistic(prior_mean=0.2, prior_sd=0.1, slope_sd=0.1, scales=scales)
     x, arm, reward = rows(0.6, 900, 3)
     tau, nu = policy.sites(empty(K, D), ARMS, x, arm, reward)
     belief = sites(K, x, arm, tau, nu, reward)
@@ -116,22 +125,33 @@ def test_the_evidence_of_a_logistic_model_is_that_of_its_sites() -> None:
         value = 0.0
         for a in range(K):
             mine = some & (arm == a)
-            spread = (0.1 * scale) ** 2 * x[mine] @ x[mine].T + np.diag(1.0 / tau[mine])
+            widths = np.array([1.0 if scales == "slopes" else scale, *[scale] * (D - 1)])
+            spread = 0.01 * (x[mine] * widths**2) @ x[mine].T + np.diag(1.0 / tau[mine])
             value += stats.multivariate_normal(np.full(mine.sum(), special.logit(0.2)), spread).logpdf(
                 nu[mine] / tau[mine]
             )
         values.append(value - 1.5 * np.log(scale))
     at = int(np.argmax(values))
     widened = policy.layout(ARMS, D).precision / policy.learned(ARMS, belief).precision
-    wanted = SCALES[at] * (4.0 if SCALES[at] >= 8.0 and values[at] - values[4] > 3.0 else 1.0)
-    assert np.sqrt(widened) == pytest.approx(np.full(K * D, wanted))
+    wanted = np.full((K, D), SCALES[at] * _beyond(values, scales))
+    if scales == "slopes":
+        wanted[:, 0] = 1.0
+    assert np.sqrt(widened) == pytest.approx(wanted.ravel())
 
 
 @pytest.mark.parametrize(("effect", "least", "most"), [(0.05, 1.0, 1.5), (2.0, 8.0, 128.0)])
 def test_linear_stays_narrow_for_small_effects_and_finds_large_ones(effect: float, least: float, most: float) -> None:
     policy = Linear(prior_mean=0.2, prior_sd=0.05, slope_sd=0.05, noise_sd=0.4, scales="learned")
     belief = learned(policy, effect, 4000, 5)
-    assert least <= policy._learned(belief, 0.2)[0] <= most
+    assert least <= policy._learned(belief, 0.2, "learned")[0] <= most
+
+
+def test_of_slopes_a_scale_of_three_is_certain_enough_to_go_beyond_it() -> None:
+    evidence = {scale: -20.0 * abs(float(np.log2(scale / 3.0))) for scale in SCALES}
+    assert chosen("learned", evidence.__getitem__) == (3.0, 3.0)
+    assert chosen("slopes", evidence.__getitem__) == (3.0, 12.0)
+    doubtful = {scale: 0.05 * part for scale, part in evidence.items()}
+    assert chosen("slopes", doubtful.__getitem__)[0] == chosen("slopes", doubtful.__getitem__)[1]
 
 
 def test_a_stage_that_does_not_ask_for_it_keeps_its_digest_and_its_bits() -> None:

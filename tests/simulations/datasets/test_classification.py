@@ -4,6 +4,7 @@ import gzip
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -201,6 +202,14 @@ def test_uniform_is_wrong_as_often_as_expected(tmp_path: Path) -> None:
     """2/3 of 6,000 rounds, drawn with replacement: |z| ≤ 5.2, false alarm ≤ 2e-7; detects 0.06 w.p. > 1 − 1e-6."""
     wrong = play(policy_named("uniform", 3, {}), read(separable(tmp_path), "class"), rounds=6000, seed=2, batch=50)
     assert abs(wrong.mean() - 2 / 3) < 5.2 * np.sqrt(2 / 9 / 6000)
+
+
+@pytest.mark.parametrize("name", ["linear", "logistic"])
+def test_slopes_find_their_scale_where_no_scale_was_set(name: str) -> None:
+    assert policy_named(name, 4, {"alpha": 0.3}).scales == "slopes"  # type: ignore[union-attr]
+    assert policy_named(name, 4, {"scales": "declared"}).scales == "declared"  # type: ignore[union-attr]
+    assert policy_named(name, 4, {"slope_sd": 1.0}).scales is msgspec.UNSET  # type: ignore[union-attr]
+    assert policy_named(name, 4, {"prior_sd": 1.0}).scales is msgspec.UNSET  # type: ignore[union-attr]
 
 
 def test_settings_are_checked() -> None:
