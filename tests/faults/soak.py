@@ -4,8 +4,9 @@
 
 The first is killed with SIGKILL and started again all the while. At the end nothing that was acknowledged is lost,
 nothing counts twice, and beliefs are those of the ledger, bit for bit. The second runs from the beginning to the end:
-memory, write-ahead log, open files and threads do not grow, nor does the file per row. Exit status 1 if any of it is
-not so. Linux only.
+memory, write-ahead log, open files and threads do not grow, nor do the file per row and processor time per round. Exit
+status 1 if any of it is not so. How long its decisions took is printed and has no bound: it depends on what else the
+machine does. Linux only.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from api.server import free_port
-from tests.faults.resources import BOUNDS, Growth, Sample, growing, growth, sample
+from tests.faults.resources import BOUNDS, Growth, Meter, Sample, growing, growth
 from tests.faults.service_process import ServiceProcess
 from tests.faults.steady_load import CATALOGUE, WINDOW_SCALE, Acknowledged, SteadyClient, wrong_with
 from tests.waiting import PATIENCE
@@ -78,8 +81,9 @@ class LoadedService:
 
 
 class SoakResult(NamedTuple):
-    """Result of a soak: kills, what was acknowledged by both services, requests that were repeated, what is wrong, and
-    growth of the service that was left alone.
+    """Result of a soak: kills, what was acknowledged by both services, requests that were repeated, what is wrong; of
+    the service that was left alone, growth, and how long its decisions took in each quarter of the time: (median, 99 %
+    quantile) in ms.
     """
 
     kills: int
@@ -87,6 +91,7 @@ class SoakResult(NamedTuple):
     repeated: int
     wrong: list[str]
     growth: list[Growth]
+    took: list[tuple[float, float]]
 
 
 def soak(
@@ -99,7 +104,7 @@ def soak(
     chance, kills, samples = random.Random(seed), 0, list[Sample]()
     with killed.loaded(), alone.loaded():
         begin = now = time.monotonic()
-        due, answered = begin + chance.uniform(*between), 0
+        due, answered, meter = begin + chance.uniform(*between), 0, Meter(alone.service.pid, alone.ledger)
         while now < begin + seconds or kills < least or killed.rounds < answered:
             assert now < begin + seconds + PATIENCE, "it does not answer any more"
             assert killed.service.pid
@@ -108,8 +113,9 @@ def soak(
                 killed.service.spawn()
                 kills += 1
                 due, answered = time.monotonic() + chance.uniform(*between), killed.rounds + 10 * CLIENTS
-            if alone.rounds:
-                samples.append(sample(alone.service.pid, alone.ledger, time.monotonic() - begin))
+            assert alone.service.pid
+            if measured := meter.sample(time.monotonic() - begin, alone.rounds):
+                samples.append(measured)
             time.sleep(max(0.0, now + every - time.monotonic()))
             now = time.monotonic()
     warm = [one for one in samples if one.at >= WARMING * samples[-1].at]
@@ -119,7 +125,14 @@ def soak(
         sum(client.repeated for client in killed.clients),
         killed.wrong(seconds) + alone.wrong(seconds),
         growth(warm),
+        _quarters(alone.clients),
     )
+
+
+def _quarters(clients: Sequence[SteadyClient]) -> list[tuple[float, float]]:
+    """Median and 99 % quantile of how long the clients' decisions took, in each quarter of them."""
+    parts = zip(*(np.array_split(np.array(client.took), 4) for client in clients), strict=True)
+    return [(float(np.quantile(all_, 0.5)), float(np.quantile(all_, 0.99))) for all_ in map(np.concatenate, parts)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for one in result.growth:
         print(f"{one}; bound {BOUNDS[one.what]:,g}{', MORE' if str(one) in grows else ''}")
+    quarters = "; ".join(f"{median:.1f}, {late:.1f}" for median, late in result.took)
+    print(f"decisions took, median and 99 % quantile in ms, in each quarter of the time: {quarters}")
     return 1 if result.wrong or grows else 0
 
 
