@@ -1,6 +1,6 @@
 """Soak: steady load on a service that is killed about once a minute, and on one that is left alone.
 
-    python -m tests.faults.soak --minutes 20
+    python -m tests.faults.soak [--minutes 20] [--users 300]
 
 The first is killed with SIGKILL and started again all the while. At the end nothing that was acknowledged is lost,
 nothing counts twice, and beliefs are those of the ledger, bit for bit. The second runs from the beginning to the end:
@@ -10,6 +10,7 @@ machine does. Linux only.
 """
 
 import argparse
+import math
 import random
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import numpy as np
 from api.server import free_port
 from tests.faults.resources import BOUNDS, Growth, Meter, Sample, growing, growth
 from tests.faults.service_process import ServiceProcess
-from tests.faults.steady_load import CATALOGUE, WINDOW_SCALE, Acknowledged, SteadyClient, wrong_with
+from tests.faults.steady_load import CATALOGUE, USERS, WINDOW_SCALE, Acknowledged, SteadyClient, wrong_with
 from tests.waiting import PATIENCE
 
 CLIENTS = 2  # of each service
@@ -37,7 +38,7 @@ WARMING = 0.25  # of the time, in which what is kept in memory fills up
 class LoadedService:
     """A service on a new ledger in a folder of its own, under steady load."""
 
-    def __init__(self, folder: Path, seed: int):
+    def __init__(self, folder: Path, seed: int, users: int = USERS):
         folder.mkdir(parents=True)
         (folder / "soak.toml").write_text(CATALOGUE, encoding="utf-8")
         options = ["--app", str(folder / "soak.toml"), "--window-scale", WINDOW_SCALE, "--salt", "soak"]
@@ -46,7 +47,7 @@ class LoadedService:
         self.acknowledged = Acknowledged(folder / "acknowledged.txt")
         self._done = threading.Event()
         self.clients = [
-            SteadyClient(self.service.url, CLIENTS * seed + i, RATE, self.acknowledged, self._done)
+            SteadyClient(self.service.url, CLIENTS * seed + i, RATE, self.acknowledged, self._done, users)
             for i in range(CLIENTS)
         ]
 
@@ -95,12 +96,20 @@ class SoakResult(NamedTuple):
 
 
 def soak(
-    folder: Path, seconds: float, between: tuple[float, float], *, least: int = 0, every: float = 1.0, seed: int = 1
+    folder: Path,
+    seconds: float,
+    between: tuple[float, float],
+    *,
+    least: int = 0,
+    every: float = 1.0,
+    seed: int = 1,
+    users: int = USERS,
 ) -> SoakResult:
     """Load both services for so long, and until there were the `least` kills. One is killed after pauses `between` two
-    times, in s, once it has answered again; the other is measured `every` so many seconds.
+    times, in s, once it has answered again; the other is measured `every` so many seconds. `users` is how many people
+    each has.
     """
-    killed, alone = LoadedService(folder / "killed", seed), LoadedService(folder / "alone", seed + 1)
+    killed, alone = LoadedService(folder / "killed", seed, users), LoadedService(folder / "alone", seed + 1, users)
     chance, kills, samples = random.Random(seed), 0, list[Sample]()
     with killed.loaded(), alone.loaded():
         begin = now = time.monotonic()
@@ -139,9 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """What the command does: its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--minutes", type=float, default=20.0)
-    minutes = parser.parse_args(arguments).minutes
+    parser.add_argument("--users", type=int, default=USERS, help="people; what is kept of fewer is full sooner")
+    wanted = parser.parse_args(arguments)
+    minutes = wanted.minutes
+    if not 0 < minutes < math.inf or wanted.users < 1:
+        parser.error("--minutes must be above 0, --users at least 1")
     with tempfile.TemporaryDirectory(prefix="journey-bandit-soak-") as folder:
-        result = soak(Path(folder), 60 * minutes, (45.0, 75.0))
+        result = soak(Path(folder), 60 * minutes, (45.0, 75.0), users=wanted.users)
     grows = growing(result.growth, proof=True)
     print(f"{minutes:g} minutes, {result.kills} kills, {result.acknowledged:,} rows acknowledged, "
           f"{result.repeated:,} requests repeated")  # fmt: skip

@@ -65,13 +65,15 @@ class Acknowledged:
 
 
 class SteadyClient(threading.Thread):
-    """Client that asks, reports and tells events `rate` times a second, until `done`. `wrong` says which answers were
-    not as they must be; `took`, how long each decision took that was answered at once, in ms.
+    """Client that asks, reports and tells events of `users` people `rate` times a second, until `done`. `wrong` says
+    which answers were not as they must be; `took`, how long each decision took that was answered at once, in ms.
     """
 
-    def __init__(self, url: str, seed: int, rate: float, acknowledged: Acknowledged, done: threading.Event):
+    def __init__(
+        self, url: str, seed: int, rate: float, acknowledged: Acknowledged, done: threading.Event, users: int = USERS
+    ):
         super().__init__(daemon=True)
-        self._url, self._rate, self._acknowledged, self._done = url, rate, acknowledged, done
+        self._url, self._rate, self._acknowledged, self._done, self._users = url, rate, acknowledged, done, users
         self._chance = random.Random(seed)
         self.repeated, self.rounds, self.took = 0, 0, array("d")
         self.wrong: list[str] = ["a client has not come to its end"]
@@ -90,7 +92,7 @@ class SteadyClient(threading.Thread):
     def _round(self, http: httpx.Client) -> None:
         """An event, a decision, its reward; some of it again, although it was answered."""
         chance = self._chance
-        user = f"user-{chance.randrange(USERS)}"
+        user = f"user-{chance.randrange(self._users)}"
         if chance.random() < 0.5:
             name = chance.choice(("Product Viewed", "Product Viewed", "Order Completed"))
             told = {"event_id": str(self._id()), "event": name, "user_id": user, "properties": {"product_id": "p"}}
