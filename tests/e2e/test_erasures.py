@@ -24,7 +24,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit import engine
 from journey_bandit import processes
 from journey_bandit.testing.store_builders import ContractLedger
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 AT_ONCE = 16  # erasures that wait at the same time
 STAY = 50  # people of before who stay
@@ -45,7 +45,7 @@ class Traffic(threading.Thread):
 
     def run(self) -> None:
         """Ask, report, until it is over."""
-        with httpx.Client(base_url=self._url, timeout=30.0) as http:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE) as http:
             while not self.over.is_set():
                 made = str(uuid.uuid4())
                 body = {"stage": "cart", "user_id": f"{self._name}-{len(self.decided) % 50}", "context": CONTEXT}
@@ -64,7 +64,7 @@ class Traffic(threading.Thread):
 
 def populate(url: str, people: int, name: str = "gone") -> None:
     """People with three decisions each, of which two report, and an event that joins two ids."""
-    with httpx.Client(base_url=url, timeout=60.0) as http:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as http:
         for start in range(0, people, 100):
             asked = [
                 {"stage": "cart", "user_id": f"{name}-{n}", "context": CONTEXT, "decision_id": str(uuid.uuid4())}
@@ -162,9 +162,7 @@ def erase_under_load(folder: Path, port: int, many: int, *, forget: bool) -> Non
         traffic = [Traffic(url, f"stays-{i}") for i in range(3)]
         for one in traffic:
             one.start()
-        deadline = time.monotonic() + PATIENCE
-        while sum(len(one.slow) for one in traffic) < 100 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        assert eventually(lambda: sum(len(one.slow) for one in traffic) >= 100, 0.1)
         alone = measured(traffic)
         start = time.perf_counter()
         with httpx.Client(base_url=url, timeout=PATIENCE) as http, ThreadPoolExecutor(AT_ONCE) as callers:
@@ -182,7 +180,8 @@ def erase_under_load(folder: Path, port: int, many: int, *, forget: bool) -> Non
         assert all(one["overwritten"] for one in told)
         for one in traffic:
             one.over.set()
-            one.join(30)
+            one.join(PATIENCE)
+            assert not one.is_alive()
     check(path, many, traffic)
     assert rows_of(path, STAY, "kept") == before
     print(
@@ -211,14 +210,12 @@ def test_an_erasure_that_a_kill_cuts_off_is_finished_by_the_next_start(
     server = processes.serve(*options(path, free_port), log=tmp_path / "log")
     processes.wait(server, f"{url}/health/ready", tmp_path / "log")
     asked = [{"stage": "cart", "user_id": "gone-0", "context": CONTEXT} for _ in range(400)]
-    assert httpx.post(f"{url}/v1/decisions/batch", json={"decisions": asked}, timeout=60).status_code == 200
+    assert httpx.post(f"{url}/v1/decisions/batch", json={"decisions": asked}, timeout=PATIENCE).status_code == 200
     caller = threading.Thread(
         target=_ask_once, args=(f"{url}/v1/users/gone-0?forget={str(forget).lower()}",), daemon=True
     )
     caller.start()
-    deadline = time.monotonic() + 60
-    while not seen(path)[1] and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: seen(path)[1])
     server.kill()
     server.wait()
     under_way, erased = seen(path)
@@ -226,11 +223,9 @@ def test_an_erasure_that_a_kill_cuts_off_is_finished_by_the_next_start(
     assert 0 < erased < 400
     with processes.stopping(processes.serve(*options(path, free_port), log=tmp_path / "log")) as server:
         processes.wait(server, f"{url}/health/ready", tmp_path / "log")
-        deadline = time.monotonic() + 60
-        while seen(path)[0] and time.monotonic() < deadline:
-            time.sleep(0.1)
+        assert eventually(lambda: not seen(path)[0], 0.1)
         assert seen(path) == (0, 400)
-        reply = httpx.delete(f"{url}/v1/users/gone-0", params={"forget": forget}, timeout=60)
+        reply = httpx.delete(f"{url}/v1/users/gone-0", params={"forget": forget}, timeout=PATIENCE)
         assert not reply.json()["found"]
     check(path, 1, [])
 
@@ -243,7 +238,7 @@ def seen(path: Path) -> tuple[int, int]:
 
 def _ask_once(url: str) -> None:
     try:
-        httpx.delete(url, timeout=60)
+        httpx.delete(url, timeout=PATIENCE)
     except httpx.TransportError:
         return  # the service was killed: that is the test
 
@@ -259,7 +254,7 @@ def test_a_command_on_the_ledger_of_a_running_service_says_how_to_do_it(tmp_path
                 [sys.executable, "-m", "journey_bandit", *words],
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=PATIENCE,
                 check=False,
             )
 

@@ -1,5 +1,5 @@
-"""What a running service takes, over time: memory, write-ahead log, open files, threads, and bytes of its file per row;
-and whether it grows.
+"""What a running service takes, over time: memory, write-ahead log, open files, threads, bytes of its file per row, and
+processor time per round of its clients; and whether it grows.
 """
 
 import os
@@ -15,8 +15,17 @@ from scipy import stats
 BLOCKS = 20  # neighbouring samples resemble each other, so that their means are what a line is fitted to
 CONFIDENCE = 0.99
 
-BOUNDS: Mapping[str, float] = {"memory, kB": 20_000, "log, kB": 4_000, "files": 4, "threads": 3, "bytes per row": 40}
-"""Growth over a whole run, however long, that counts as none."""
+BOUNDS: Mapping[str, float] = {
+    "memory, kB": 20_000,
+    "log, kB": 4_000,
+    "files": 4,
+    "threads": 3,
+    "bytes per row": 40,
+    "CPU, ms per round": 6,
+}
+"""Growth over a whole run, however long, that counts as none. That of processor time is as much again as a round takes:
+other work on the same cores makes each instruction slower.
+"""
 
 
 class Sample(NamedTuple):
@@ -39,18 +48,36 @@ class Growth(NamedTuple):
         return f"{self.what}: mean {self.mean:,.1f}, growth {self.fitted:+,.1f} ({self.low:+,.1f} to {self.high:+,.1f})"
 
 
-def sample(pid: int, ledger: Path, at: float) -> Sample:
-    """Measurement of a running service on this ledger, from /proc. Linux only."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    log = ledger.with_name(ledger.name + "-wal")
-    values = (
-        float(status["VmRSS"].split()[0]),
-        log.stat().st_size / 1000 if log.exists() else 0.0,
-        float(len(os.listdir(f"/proc/{pid}/fd"))),
-        float(status["Threads"]),
-        _bytes_per_row(ledger),
-    )
-    return Sample(at, dict(zip(BOUNDS, values, strict=True)))
+class Meter:
+    """Measurements of a running service on a ledger, from /proc. Linux only."""
+
+    def __init__(self, pid: int, ledger: Path):
+        self._process, self._ledger = Path(f"/proc/{pid}"), ledger
+        self._spent, self._rounds = self._seconds(), 0
+
+    def sample(self, at: float, rounds: int) -> Sample | None:
+        """Measurement at `at` (s), when its clients have finished so many rounds; None if they finished none since the
+        last one.
+        """
+        status = dict(line.split(":", 1) for line in (self._process / "status").read_text().splitlines())
+        log, spent = self._ledger.with_name(self._ledger.name + "-wal"), self._seconds()
+        if rounds == self._rounds:
+            return None
+        values = (
+            float(status["VmRSS"].split()[0]),
+            log.stat().st_size / 1000 if log.exists() else 0.0,
+            float(len(os.listdir(self._process / "fd"))),
+            float(status["Threads"]),
+            _bytes_per_row(self._ledger),
+            1000 * (spent - self._spent) / (rounds - self._rounds),
+        )
+        self._spent, self._rounds = spent, rounds
+        return Sample(at, dict(zip(BOUNDS, values, strict=True)))
+
+    def _seconds(self) -> float:
+        """Processor time that it has taken, of its user and of the system."""
+        fields = (self._process / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _bytes_per_row(ledger: Path) -> float:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 import uuid
+from array import array
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -64,15 +65,17 @@ class Acknowledged:
 
 
 class SteadyClient(threading.Thread):
-    """Client that asks, reports and tells events `rate` times a second, until `done`. `wrong` says which answers were
-    not as they must be.
+    """Client that asks, reports and tells events of `users` people `rate` times a second, until `done`. `wrong` says
+    which answers were not as they must be; `took`, how long each decision took that was answered at once, in ms.
     """
 
-    def __init__(self, url: str, seed: int, rate: float, acknowledged: Acknowledged, done: threading.Event):
+    def __init__(
+        self, url: str, seed: int, rate: float, acknowledged: Acknowledged, done: threading.Event, users: int = USERS
+    ):
         super().__init__(daemon=True)
-        self._url, self._rate, self._acknowledged, self._done = url, rate, acknowledged, done
+        self._url, self._rate, self._acknowledged, self._done, self._users = url, rate, acknowledged, done, users
         self._chance = random.Random(seed)
-        self.repeated, self.rounds = 0, 0
+        self.repeated, self.rounds, self.took = 0, 0, array("d")
         self.wrong: list[str] = ["a client has not come to its end"]
 
     def run(self) -> None:
@@ -89,7 +92,7 @@ class SteadyClient(threading.Thread):
     def _round(self, http: httpx.Client) -> None:
         """An event, a decision, its reward; some of it again, although it was answered."""
         chance = self._chance
-        user = f"user-{chance.randrange(USERS)}"
+        user = f"user-{chance.randrange(self._users)}"
         if chance.random() < 0.5:
             name = chance.choice(("Product Viewed", "Product Viewed", "Order Completed"))
             told = {"event_id": str(self._id()), "event": name, "user_id": user, "properties": {"product_id": "p"}}
@@ -100,7 +103,10 @@ class SteadyClient(threading.Thread):
             self._acknowledged.note("e", str(told["event_id"]))
         decision = str(self._id())
         ask = {"stage": "cart", "user_id": user, "decision_id": decision, "context": {"price": chance.uniform(0, 100)}}
+        repeated, start = self.repeated, time.monotonic()
         arm = self._insist(http, "/v1/decisions", ask)["nudge"]["id"]
+        if self.repeated == repeated:
+            self.took.append(1000 * (time.monotonic() - start))
         self._acknowledged.note("d", decision, arm)
         if chance.random() < 0.2:
             reply = self._insist(http, "/v1/decisions", ask)

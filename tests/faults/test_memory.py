@@ -10,7 +10,6 @@ import uuid
 from pathlib import Path
 
 import msgspec
-import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
@@ -20,7 +19,6 @@ from api.stores.memory.store import MemoryStore
 from bandit.catalogue.loading import parse
 from bandit.journey import folding
 from journey_bandit.testing.store_builders import START, decisions_of
-from tests.faults import steady_load
 from tests.faults.resources import BOUNDS
 from tests.faults.steady_load import CATALOGUE, USERS, Acknowledged, SteadyClient
 
@@ -29,18 +27,17 @@ SCALE = 1e-4  # of windows: an hour in 0.36 s
 LEARNS = 'policy = { name = "linear" }'
 
 
-def test_memory_stops_growing_when_histories_are_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_stops_growing_when_histories_are_full(tmp_path: Path) -> None:
     """Of one person who asks, reports and tells events without end. Counted are Python's blocks of memory, garbage
     collected: less than two for each round, since whatever is kept of a decision takes three or more.
     """
-    monkeypatch.setattr(steady_load, "USERS", 1)
     assert LEARNS in CATALOGUE
     app = tmp_path / "soak.toml"
     app.write_text(CATALOGUE.replace(LEARNS, 'policy = { name = "uniform" }'), encoding="utf-8")
     settings = Settings(app=str(app), store=f"sqlite:///{tmp_path / 'ledger.db'}", salt="soak", dev=True)
     settings = msgspec.structs.replace(settings, window_scale=SCALE)
     acknowledged, blocks = Acknowledged(tmp_path / "acknowledged.txt"), list[int]()
-    client = SteadyClient("", 1, 0.0, acknowledged, threading.Event())
+    client = SteadyClient("", 1, 0.0, acknowledged, threading.Event(), users=1)
     with TestClient(create_app(settings)) as http:
         for many in (FULL, MORE):
             for _ in range(many):

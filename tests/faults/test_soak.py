@@ -1,14 +1,17 @@
 """The soak in short, and that its checks can fail."""
 
+import os
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.faults.resources import BOUNDS, Sample, growing, growth
+from api.stores import open_store
+from tests.faults.resources import BOUNDS, Meter, Sample, growing, growth
 from tests.faults.soak import soak
 from tests.faults.steady_load import wrong_with
 
@@ -61,6 +64,23 @@ def series(per_hour: float, noise: float, seconds: float) -> list[Sample]:
         )
         for t in np.arange(0.0, seconds)
     ]
+
+
+@linux
+def test_a_round_costs_the_processor_time_that_was_spent_since_the_last_one(tmp_path: Path) -> None:
+    """At least what was spent for certain, at most all that this process took; both are told in ticks of 10 ms."""
+    ledger = tmp_path / "ledger.db"
+    with closing(open_store(f"sqlite:///{ledger}")):
+        begin, meter = time.process_time(), Meter(os.getpid(), ledger)
+        for rounds in (10, 20):
+            until = time.process_time() + 0.2
+            while time.process_time() < until:
+                pass
+            assert meter.sample(0.0, rounds - 10) is None, "no round was finished"
+            before, found = time.process_time(), meter.sample(1.0, rounds)
+            assert found is not None
+            assert 18.0 <= found.values["CPU, ms per round"] <= 2.0 + 100.0 * (time.process_time() - begin)
+            begin = before
 
 
 def test_growth_is_found_and_noise_is_not_growth() -> None:

@@ -84,7 +84,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         options = ("--app", str(CATALOGUE), "--store", store, "--port", str(port), "--dev", "--salt", "docs")
         with processes.stopping(server := processes.serve(*options, log=log)):
             processes.wait(server, f"http://127.0.0.1:{port}/health/ready", log)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
                 for n in range(DECISIONS):
                     made = client.post("/v1/decisions", json=ask | {"user_id": f"u{n}", "context": {"items": n % 7}})
                     assert made.status_code == 200, made.text

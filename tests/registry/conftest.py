@@ -1,4 +1,6 @@
-"""A real MLflow server, a real service on a real ledger, and people who use it: shared by the tests of the registry."""
+"""A real MLflow server, a real service on a real ledger, and people who use it. Each file of tests has a service and
+an empty registry of its own, so that files run in any order, and alone.
+"""
 
 import importlib
 import json
@@ -24,13 +26,16 @@ with warnings.catch_warnings():  # of its own type hints, each time it is import
     warnings.simplefilter("ignore")
     importlib.import_module("mlflow.pyfunc")
 
+from mlflow.entities import LifecycleStage, ViewType
+from mlflow.tracking import MlflowClient
+
 HOST, SALT, APP, STAGE = "127.0.0.1", "pepper", "travel", "cart"
 MODEL = f"{APP}-{STAGE}"
 
 
 @pytest.fixture(scope="session")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """(URI, folder) of a real server with the light settings."""
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(URI, folder) of a real server with the light settings, started once: that takes longer than most tests."""
     os.environ.update(mlflow_server.QUIET)
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port(HOST)
     server = mlflow_server.start(folder, HOST, port)
@@ -38,6 +43,23 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         uri = f"http://{HOST}:{port}"
         processes.wait(server, f"{uri}/health", folder / "server.log")
         yield uri, folder
+
+
+@pytest.fixture(scope="module")
+def mlflow(tracking: tuple[str, Path]) -> Iterator[tuple[str, Path]]:
+    """(URI, folder) of that server, which knows no model and no experiment of another file of tests."""
+    yield tracking
+    client = MlflowClient(tracking[0], tracking[0])
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    for experiment in client.search_experiments(ViewType.ALL):
+        number, name = experiment.experiment_id, experiment.name
+        if number == "0" or name.endswith(f" {number}"):  # MLflow's own, and those of the files before
+            continue
+        if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            client.restore_experiment(number)
+        client.rename_experiment(number, f"{name} {number}")  # MLflow keeps the name of a deleted one
+        client.delete_experiment(number)
 
 
 class Shop(NamedTuple):
@@ -122,10 +144,10 @@ def contexts(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The service of the travel app on a driven clock, after 1,200 people. Its cart is learned by `linear`, whose
-    sums are the same however rows were batched.
+    """The service of the travel app on a driven clock, after 1,200 people, for one file of tests. Its cart is learned
+    by `linear`, whose sums are the same however rows were batched.
     """
     folder, port = tmp_path_factory.mktemp("shop"), free_port(HOST)
     store, url, log = f"sqlite:///{folder / 'travel.db'}", f"http://{HOST}:{port}", folder / "serve.log"
@@ -153,7 +175,7 @@ def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
             yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def published(shop: Shop) -> Callable[[str], str]:
     """published(policy): the version of a candidate with that policy, made once; "" for the stage's own."""
     known: dict[str, str] = {}

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::Depre
 
 WIDTHS = (1440, 1024)
 HEIGHT = 900
+WIDE = 2400  # all columns of the view side by side: MLflow draws those only that are in the window
 MONEY = "tags.`net EUR/decision`"
 FIRST = (MONEY, "tags.`gate`", "tags.`reviewer`")
 
@@ -150,6 +151,24 @@ def test_verdict_money_gate_and_reviewer_are_on_the_first_screen_uncut(served: S
     if name == "travel-cart":
         assert shown["tags.`reviewer`"][1:] == ["waiting", "ana (said)", "–"]  # newest first, the demonstration last
         assert set(shown["tags.`gate`"][1:]) <= {"promote", "hold", "reject", "unclear", "–"}
+
+
+def test_each_column_of_the_view_has_its_head_in_a_wide_window(served: Served, browser: Any) -> None:
+    """Each MLflow still reads the views that are written for it; what a narrow window hides is there in a wide one.
+    MLflow leaves out metrics that no run has.
+    """
+    found = served.client.get_experiment_by_name(MODEL)
+    assert found is not None
+    runs = served.client.search_runs([found.experiment_id], reviewer_view.REVIEWER.where)
+    measured = {f"metrics.{name}" for run in runs for name in run.data.metrics}
+    wanted = [name for name in reviewer_view.REVIEWER.more if name in measured or name.startswith("tags.")]
+    assert {"tags.review", "metrics.p_loss", "metrics.exp_loss", "metrics.n", "metrics.ess"} <= set(wanted)
+    reviewer = Reviewer(browser, WIDE, served.link(MODEL))
+    reviewer.places((*FIRST, *(f"{kind}.`{name}`" for kind, name in (one.split(".", 1) for one in wanted))))
+    heads = reviewer.page.locator(".ag-header-cell").all_inner_texts()
+    assert heads[3:-1] == [*(one.split("`")[1] for one in FIRST), *(one.split(".", 1)[1] for one in wanted)]
+    assert reviewer.page.get_by_text("Request error").count() == 0
+    reviewer.context.close()
 
 
 def test_each_of_fifteen_answers_is_one_click_away_and_its_drawing_two(served: Served, opened: Any) -> None:

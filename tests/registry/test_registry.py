@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -381,30 +380,6 @@ def test_a_clean_environment_with_the_distribution_loads_and_serves_the_model(
         body = {"dataframe_records": [row]}
         reply = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=PATIENCE).json()
     assert reply["predictions"][0] == mine
-
-
-@pytest.mark.slow
-def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, published: Published, tmp_path: Path) -> None:
-    """A smoke test for each new MLflow: the columns and the sections of charts. Skipped where no Chromium is."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here")
-    published("")
-    experiment = MlflowClient(shop.mlflow, shop.mlflow).get_experiment_by_name(MODEL)
-    assert experiment is not None
-    options = (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--window-size=2400,1200",
-    )
-    link = reviewer_view.link(shop.mlflow, experiment.experiment_id)
-    command = [browser, *options, "--virtual-time-budget=25000", "--dump-dom", link]
-    page = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
-    for words in ("Reviewer", "net_none", "net_none_lcb", "vs_champ"):
-        assert words in page, words
-    assert "Request error" not in page
 
 
 def _free() -> int:

@@ -44,7 +44,7 @@ class Gated(MemoryStore):
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         self.sizes.append(len(decisions) + len(outcomes))
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(PATIENCE)
         return super().record(decisions, outcomes, now, specs)
 
 

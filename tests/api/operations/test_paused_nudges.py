@@ -19,6 +19,7 @@ from bandit.catalogue.loading import parse
 from bandit.errors import Conflict, Unavailable
 from bandit.records import OperatorAction
 from journey_bandit.testing.store_builders import START
+from tests.waiting import PATIENCE
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Working = Callable[..., AbstractContextManager[Any]]
@@ -165,7 +166,7 @@ def test_decisions_that_were_drawn_before_a_pause_and_not_written_are_made_again
 def test_a_retry_of_what_was_shown_before_is_still_its_answer(working: Working, store: Store) -> None:
     with working(store, parse(FIXED)) as desk:
         assert desk.ask(1, "cart").nudge.id == "ten"
-        desk.worker.operate(operate(START)).result(60)
+        desk.worker.operate(operate(START)).result(PATIENCE)
         assert (desk.ask(1, "cart").nudge.id, desk.ask(1, "cart").duplicate) == ("ten", True)
         assert desk.ask(2, "cart").nudge.id == "none"
 
@@ -190,7 +191,7 @@ def test_a_pause_that_is_in_the_ledger_counts_although_its_writing_and_reading_f
     store = Full(tmp_path / "a.db")
     with working(store, parse(FIXED)) as desk:
         with pytest.raises(Unavailable, match="disk full"):
-            desk.worker.operate(operate(START)).result(60)
+            desk.worker.operate(operate(START)).result(PATIENCE)
         with pytest.raises(Unavailable):
             desk.ask(1, "cart")
         assert desk.ask(2, "cart").nudge.id == "none"
@@ -200,7 +201,7 @@ def test_a_pause_that_is_in_the_ledger_counts_although_its_writing_and_reading_f
 
 def test_a_conflict_says_what_is_in_force(working: Working) -> None:
     with working(MemoryStore(), parse(FIXED)) as desk, pytest.raises(Conflict, match=r"cart\.ten: not paused"):
-        desk.worker.operate(operate(START, verb="resume")).result(60)
+        desk.worker.operate(operate(START, verb="resume")).result(PATIENCE)
 
 
 def test_a_loop_that_is_paused_answers_with_its_baseline(serving: Serving, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from bandit.records import CROSSED, OperatorAction
 from journey_bandit.testing.store_builders import START
 from tests.api.releases.test_judged import judge, other
 from tests.api.releases.test_releases import live, release, teach
+from tests.waiting import PATIENCE
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Working = Callable[..., AbstractContextManager[Any]]
@@ -262,8 +263,8 @@ def test_a_loop_has_a_holdout_and_no_ramp(working: Working) -> None:
     )
     with working(MemoryStore(), loop) as desk:
         with pytest.raises(InvalidRequest, match="the actions of this stage come with each request"):
-            desk.worker.operate(setting("ramp", 0.5)).result(60)
-        assert desk.worker.operate(setting("holdout", 0.5)).result(60).share == 0.5
+            desk.worker.operate(setting("ramp", 0.5)).result(PATIENCE)
+        assert desk.worker.operate(setting("holdout", 0.5)).result(PATIENCE).share == 0.5
         assert desk.worker.prepared["cart"].snapshot.stage_spec.holdout == 0.5
 
 
@@ -274,10 +275,10 @@ def test_a_stage_that_becomes_a_loop_has_no_ramp_any_more(working: Working) -> N
     )
     store = MemoryStore()
     with working(store, parse(FIXED)) as desk:
-        desk.worker.operate(setting("ramp", 0.05)).result(60)
+        desk.worker.operate(setting("ramp", 0.05)).result(PATIENCE)
     with working(store, loop) as desk:
         assert desk.worker.prepared["cart"].snapshot.stage_spec.traffic == 1.0
-        assert desk.worker.operate(setting("ramp", None, START + 1)).result(60).share is None
+        assert desk.worker.operate(setting("ramp", None, START + 1)).result(PATIENCE).share is None
     with working(store, parse(FIXED.replace("[stages.cart]", "[stages.cart]\nschema = 3"))) as desk:
         assert desk.worker.prepared["cart"].snapshot.stage_spec.traffic == 1.0
 

@@ -471,11 +471,11 @@ def test_a_pause_at_one_replica_counts_at_the_others_for_what_they_have_drawn_al
         pending = two.service.maker.prepare(DecisionRequest(stage="cart", user_id="a", context={}), two.clock())
         assert pending.decision.arm == "ten"
         action = OperatorAction(at=1, who="ana", stage="cart", nudge="ten", verb="pause", reason="refunds rose")
-        assert one.worker.operate(action).result(60).seq == 1
+        assert one.worker.operate(action).result(PATIENCE).seq == 1
         (written,) = two.run(two.service.writer.write([pending]))
         assert (written.decision.arm, written.decision.excluded["ten"]) == ("none", "paused by ana: refunds rose")
         assert two.ask(1, "cart", user="b").nudge.id == "none"
-        assert two.worker.operate(msgspec.structs.replace(action, verb="resume")).result(60).seq == 2
+        assert two.worker.operate(msgspec.structs.replace(action, verb="resume")).result(PATIENCE).seq == 2
         assert two.ask(3, "cart", user="c").nudge.id == "ten"
         assert eventually(lambda: not one.worker.pauses)
         assert one.ask(4, "cart", user="d").nudge.id == "ten"
@@ -499,10 +499,10 @@ def test_what_another_replica_did_that_could_not_be_read_is_read_again(
         monkeypatch.setattr(two.store, unread, once)
         if unread == "releases":
             work = partial(one.worker.releases.rollback, "cart", NO_NUDGE, "ops", hands(), "it costs", hands())
-            one.worker.run(work, together=True).result(60)
+            one.worker.run(work, together=True).result(PATIENCE)
         else:
             action = OperatorAction(at=1, who="ana", stage="cart", nudge="ten", verb="pause", reason="refunds rose")
-            one.worker.operate(action).result(60)
+            one.worker.operate(action).result(PATIENCE)
             assert eventually(lambda: not two.worker.failing)
         assert failed.wait(PATIENCE)
         assert eventually(lambda: unread == "operator_actions" or "cart" in two.worker.releases.served)

@@ -26,6 +26,7 @@ from experiments.data.part_writer import PartWriter
 from journey_bandit.exports import export_continued
 from journey_bandit.main import group
 from tests.journey_bandit.evaluation.ledgers import TRAVEL, decided
+from tests.waiting import PATIENCE
 
 N = 400
 FACTS = LogMetadata(app="travel", stage="cart", arms=("none", "a"), reward=LogReward("binary", 0.0, 1.0))
@@ -273,7 +274,7 @@ def test_an_export_that_was_killed_goes_on_after_the_last_whole_part(
         str(tmp_path / "log"),
     ]
     program = KILLED.format(name=name, most=most)
-    done = subprocess.run([sys.executable, "-c", program, *words], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, *words], check=False, timeout=PATIENCE)
     assert done.returncode == 9
     assert not (tmp_path / "log").exists()
     before = parts(tmp_path / "log.part")

@@ -27,6 +27,7 @@ from journey_bandit.main import group
 from journey_bandit.workflows import ledger_log
 from tests.journey_bandit.evaluation.ledgers import TRAVEL
 from tests.journey_bandit.evaluation.test_export_continued import Growing
+from tests.waiting import PATIENCE
 
 N = 400
 ALL = ("--with", "outcomes, settlements,events")
@@ -311,7 +312,7 @@ def test_an_export_begun_anew_removes_the_tables_of_one_that_was_killed(
     """Also if it does not come to its end: nothing about people stays, and nothing is in the way of the next one."""
     words = ("--ledger", ledger.file, "--stage", "cart", "--partition-rows", 40, "--with", "events", tmp_path / "log")
     program = [sys.executable, "-c", KILLED, "export", *(str(word) for word in words)]
-    assert subprocess.run(program, check=False, timeout=60).returncode == 9
+    assert subprocess.run(program, check=False, timeout=PATIENCE).returncode == 9
     left = tmp_path / "log.part"
     assert (left / "_manifest.json").exists()
     assert list((left / "_events.part").glob("part-*.parquet"))
