@@ -112,21 +112,28 @@ def choice(
 
 
 def scores(stacked: Array, sharp: Array, x: Array, z: Array, spread: Array) -> None:
-    """Means `z` (k,) and quadratic forms `spread` (q,) of the scores at x (d,): `ScoreForms.one`."""
+    """Means `z` (k,) and quadratic forms `spread` (q,) of the scores at x (d,): `ScoreForms.one`. Sums are exact, so in
+    any order, and forms are symmetric: their rows are taken one after the other.
+    """
     k, q, d = len(z), len(spread), len(x)
+    inner = np.empty(d)
     for j in range(q):
+        for i in range(d):
+            inner[i] = 0.0
+        for f in range(d):
+            value = x[f]
+            if value != 0.0:
+                for i in range(d):
+                    inner[i] += stacked[j * d + f, i] * value
         whole = 0.0
         for i in range(d):
-            inner = 0.0
-            for f in range(d):
-                inner += stacked[j * d + i, f] * x[f]  # exact, in any order
-            whole += ((inner + sharp[j * d + i]) - sharp[j * d + i]) * x[i]
+            whole += ((inner[i] + sharp[j * d + i]) - sharp[j * d + i]) * x[i]
         spread[j] = whole
     for a in range(k):
-        inner = 0.0
+        mean = 0.0
         for f in range(d):
-            inner += stacked[q * d + a, f] * x[f]
-        z[a] = inner
+            mean += stacked[q * d + a, f] * x[f]
+        z[a] = mean
 
 
 def whether(share: Array, worth: Array, width: Array, normal: Array) -> None:
@@ -319,17 +326,20 @@ def trapezoid(m: Array, s: Array, rho: Array, corrected: bool, normal: Array, p:
         for a in range(k):
             z[a] = node * rate[a] + ahead[a]
             at = (z[a] + _SHIFT) - _SHIFT
-            t, cell = z[a] - at, min(max(int(at * _CELLS) + _LAST, 0), last)
-            under = (normal[cell, 2] * t + normal[cell, 1]) * t + normal[cell, 0]
-            h[a] = ((normal[cell, 4] * t + normal[cell, 3]) * t + normal[cell, 1]) / under
+            t, cell = z[a] - at, np.uintp(min(max(int(at * _CELLS) + _LAST, 0), last))
+            slope = normal[cell, 1]
+            under = (normal[cell, 2] * t + slope) * t + normal[cell, 0]
+            h[a] = ((normal[cell, 4] * t + normal[cell, 3]) * t + slope) / under
             everyone *= under
         if corrected:
-            half = 0.0
             for b in range(k):
-                v[b] = 0.0
-                for a in range(k):
+                v[b] = h[0] * rho[0, b]
+            for a in range(1, k):
+                for b in range(k):
                     v[b] += h[a] * rho[a, b]
-                half += h[b] * v[b]
+            half = 0.0
+            for a in range(k):
+                half += h[a] * v[a]
             half = half * 0.5 + 1.0
             for a in range(k):
                 h[a] = h[a] * (half - v[a] * (h[a] + z[a]))

@@ -89,16 +89,17 @@ def learn(policy: Policy, belief: Belief, log: TrainingRows) -> Belief:
 
 def switched(one: Contestant, kernels: CompiledKernels | None) -> Contestant:
     """The contestant with these compiled kernels in use; None: with none."""
+    return Contestant(using(kernels, one.decide), using(kernels, one.update))
 
-    def decide(x: Array) -> object:
+
+def using(kernels: CompiledKernels | None, task: Callable[[Item], object]) -> Callable[[Item], object]:
+    """The task with these compiled kernels in use; None: with none."""
+
+    def run(item: Item) -> object:
         compiled.use(kernels)
-        return one.decide(x)
+        return task(item)
 
-    def update(rows: TrainingRows) -> object:
-        compiled.use(kernels)
-        return one.update(rows)
-
-    return Contestant(decide, update)
+    return run
 
 
 def untaught(policy: Policy, k: int, d: int) -> Belief:
@@ -209,17 +210,20 @@ def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -
     """Print µs of a decision of each of our policies at each size (label, k arms, d features, rows learned), medians
     over rounds.
     """
-    names = ("centred", "linear", "logistic", "hierarchical")
-    spent: dict[str, list[float]] = {name: [] for name in names}
-    print(f"\n{what}: median µs of one decision\n  {'':<14}" + "".join(f"{label:>10}" for label, *_ in sizes))
+    names, kernels = ("centred", "linear", "logistic", "hierarchical"), compiled_kernels()
+    fast = () if kernels is None else COMPILED
+    spent: dict[str, list[float]] = {name: [] for name in (*names, *(f"{name}, compiled" for name in fast))}
+    print(f"\n{what}: median µs of one decision\n  {'':<24}" + "".join(f"{label:>10}" for label, *_ in sizes))
     for _, k, d, n in sizes:
         contexts = list(world(k, d)(10, 2)[0].x)
-        for name, values in measured(
-            {name: grown(POLICIES[name], k, d, n) for name in names}, contexts, rounds
-        ).items():
+        compiled.use(None)
+        ours = {name: grown(POLICIES[name], k, d, n) for name in names}
+        tasks = {name: using(None, task) for name, task in ours.items()}
+        tasks |= {f"{name}, compiled": using(kernels, ours[name]) for name in fast}
+        for name, values in measured(tasks, contexts, rounds).items():
             spent[name].append(float(np.median(values)))
     for name, medians in spent.items():
-        print(f"  {name:<14}" + "".join(f"{median:>10.1f}" for median in medians))
+        print(f"  {name:<24}" + "".join(f"{median:>10.1f}" for median in medians))
 
 
 def main() -> None:
