@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
     drain: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # seconds of serving on after SIGTERM, not ready
     docs: bool = True  # the page at /docs
-    compiled: bool = True  # decide by compiled code where the extra `fast` is installed
+    compiled: bool | None = None  # decide by compiled code; None: where the extra `fast` is installed
     mlflow_ui: str = ""  # address of MLflow's pages, to which the console links
     metrics: Literal["open", "read", "metrics"] = "open"  # read, metrics: /metrics needs a key with that scope
     log_format: LogFormat = "text"

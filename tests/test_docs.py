@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,15 @@ def test_what_the_glossary_names_exists(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     holder = importlib.import_module(module)
     assert hasattr(holder, attribute) or importlib.util.find_spec(name) is not None
+
+
+def test_what_a_service_and_its_experiments_need_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()}
+    needed = [*project["dependencies"], *project["optional-dependencies"]["experiments"]]
+    names = {re.split(r"[\[<>=!~; ]", one)[0].lower().replace("_", "-") for one in needed}
+    assert len(names) >= 15
+    assert names <= locked, names - locked
 
 
 def test_every_setting_is_on_the_operations_page() -> None:

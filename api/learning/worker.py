@@ -108,19 +108,16 @@ class Worker:
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
     it, because it is not known whether it is durable; the thread goes on, and tries by itself whether those rows can be
     written by now: until they can, `failing` names "write", whatever else is committed meanwhile. An error
-    in learning is retried, while the last published policies decide. Pace: what matures is gathered for a quarter of a
-    second and settled in short steps; after each of them callers have the thread for as long as it took, so that no
-    backlog holds them up. Back-pressure:
-    a job that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
-    unless it is the only one.
-
-    Replicas. On a ledger that others write to as well, each transaction begins with what they have committed (`news`):
-    learned, limits and sessions follow it, and a decision that rests on older news of its user, or that a limit on
-    everyone does not allow any more, is not written: it is to be made again. Whichever replica leads settles what
-    matures; `leading` says whether this one does.
-
-    Threads: `submit`, `take` and `admit` are called in an event loop, where their futures resolve; `run`, `prepared`,
-    `alive` and `failing` may be used from any thread. `start` and `stop` are called once, by the owner.
+    in learning is retried, while the last published policies decide. Pace: what matures is gathered for half a
+    second and settled in steps of as many rows as were decided meanwhile, 128 at least and 512 at most; after each
+    of them callers have the thread for as long as it took, so that no backlog holds them up. Back-pressure: a job
+    that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
+    unless it is the only one. Replicas. On a ledger that others write to as well, each transaction begins with what
+    they have committed (`news`): learned, limits and sessions follow it, and a decision that rests on older news of
+    its user, or that a limit on everyone does not allow any more, is not written: it is to be made again. Whichever
+    replica leads settles what matures; `leading` says whether this one does. Threads: `submit`, `take` and `admit`
+    are called in an event loop, where their futures resolve; `run`, `prepared`, `alive` and `failing` may be used
+    from any thread. `start` and `stop` are called once, by the owner.
     """
 
     def __init__(
@@ -630,8 +627,8 @@ class Worker:
         return more
 
     def _step(self) -> int:
-        """Rows to settle next: as many as were decided since the last step, so that settling keeps pace where much is
-        decided, and what matured long ago makes nobody wait for large steps.
+        """Rows to settle next: as many as were decided since the last step, here or by other replicas, so that settling
+        keeps pace where much is decided, and what matured long ago makes nobody wait for large steps.
         """
         most, self._since = min(max(_STEP, self._since), _LONGEST), 0
         return most
@@ -675,6 +672,7 @@ class Worker:
             self._load()
             return
         self.operators.stale = self.operators.stale or news.operated
+        self._since += len(news.decisions)
         try:
             if news.released or news.rewritten:
                 self._store.register({})  # what others have declared since

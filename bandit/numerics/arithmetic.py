@@ -196,7 +196,7 @@ def swept(a: Array, found: Array) -> Array:
     pivots. It returns `a`.
     """
     kernels = compiled.kernels()
-    if kernels is not None and a.ndim <= 3:
+    if kernels is not None and a.ndim <= 3 and a.dtype == np.float64:
         for one, pivots in ((a, found),) if a.ndim == 2 else zip(a, found, strict=True):
             kernels.swept(one, pivots)
         return a

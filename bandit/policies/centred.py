@@ -307,9 +307,10 @@ class CentredPosterior(NamedTuple):
         if versions.number() < versions.NEARLY_INDEPENDENT:
             return None
         stacked, _, _, sharp = self.forms
-        gain, cost, out = self.arms.gain.copy(), self.arms.cost.copy(), np.empty((3, len(eligible)))
+        x, gain, cost = (part.astype(np.float64) for part in (x, self.arms.gain, self.arms.cost))
+        out = np.empty((3, len(eligible)))
         done = kernels.choice(
-            *(stacked, sharp, x.copy(), self.pair, gain, cost, eligible.copy(), self.alpha, self.priced),
+            *(stacked, sharp, x, self.pair, gain, cost, eligible.copy(), self.alpha, self.priced),
             *(kernels.normal, kernels.logistic, out),
         )
         return Scores(out[0], out[1], out[2]) if done else None

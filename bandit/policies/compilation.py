@@ -4,11 +4,13 @@ Compiled code ends in the same bits, so ledgers, receipts and policies know noth
 operations in the order in which they are written, and fuses none. `start` does not rely on that: it decides and
 eliminates some hundred random cases both ways, and uses nothing of what differs.
 
-The first start compiles, which takes half a minute of a processor; later ones read what that has kept beside the
-package, or where that cannot be written, in the folder of NUMBA_CACHE_DIR or the user's cache.
+The first start compiles, which takes ten to thirty seconds of a processor; later ones read what that has kept in a
+folder. What is kept there has the digest of the kernels' text and of the numbers that are compiled into it.
 """
 
+import hashlib
 import importlib.metadata
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,26 +31,49 @@ _SHAPES = ((2, 3), (3, 5), (4, 9), (6, 16), (9, 4))  # arms and features of thes
 
 
 class Compilation(NamedTuple):
-    """Compilation as it was tried: the compiler's name and version, and which kernel gives other numbers here, in words
-    (empty: none does, and the kernels are in use).
+    """Compilation as it was tried: the compiler's name and version, and why nothing that it compiled is used, in words
+    (empty: it is in use). `unread`: why what was kept could not be read, or nothing be kept; empty otherwise.
     """
 
     compiler: str
-    differing: str
+    unused: str
+    unread: str = ""
 
 
-def start() -> Compilation | None:
+def start(folder: str = "") -> Compilation | None:
     """Use compiled kernels in this process from now on, unless they give other numbers here; None if there is no
-    compiler. A service calls it once, before it decides.
+    compiler. `folder`: where what is compiled is kept; empty: it is compiled anew. A service calls it once, before it
+    decides. Whatever goes wrong is said, and decisions are computed without a compiler.
     """
     try:
-        found = _compiled()
-    except ImportError:
+        version = importlib.metadata.version("numba")
+    except importlib.metadata.PackageNotFoundError:
         return None
-    wrong = differing(found)
-    if not wrong:
-        compiled.use(found)
-    return Compilation(f"numba {importlib.metadata.version('numba')}", wrong)
+    name, unread = f"numba {version}", ""
+    try:
+        try:
+            found = _compiled(folder and f"{folder}/{_meaning(version)}")
+        except Exception as error:
+            if not folder:
+                raise
+            unread = f"{type(error).__name__}: {error}"
+            found = _compiled("")
+        wrong = differing(found)
+    except Exception as error:  # noqa: BLE001 - it is told: who can decide without a compiler must not fail by one
+        return Compilation(name, f"it fails: {type(error).__name__}: {error}", unread)
+    if wrong:
+        return Compilation(name, f"it gives other numbers here: {wrong}", unread)
+    compiled.use(found)
+    return Compilation(name, "", unread)
+
+
+def _meaning(version: str) -> str:
+    """Digest of all that compiled kernels follow from: their text, the numbers that are compiled into it, the
+    compiler's version.
+    """
+    numbers = {name: value for name, value in vars(kernels).items() if isinstance(value, int | float | tuple)}
+    text = f"{inspect.getsource(kernels)}{sorted(numbers.items())}{version}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def differing(found: CompiledKernels) -> str:
@@ -64,6 +89,7 @@ def differing(found: CompiledKernels) -> str:
                 return f"choice among {k} arms"
         for _ in range(_CASES):
             factor = rng.normal(size=(k, k + 1)) * rng.uniform(0.01, 1.0)
+            factor *= 10.0 ** rng.uniform(-2.0, 0.5, (k, 1))  # widths apart, and so grids that are too long for one
             mean, covariance = rng.normal(size=k), factor @ factor.T
             p, out, may = np.empty(k), np.empty(k), rng.random(k) < 0.8
             same = correlated.wins(mean.tolist(), covariance.tolist())
@@ -103,8 +129,10 @@ def _posterior(rng: np.random.Generator, k: int, d: int) -> CentredPosterior:
     return CentredPosterior(quadratic_forms.joint(means, covariance), place, k % 2 == 0, 0.5, 1.0, arms)
 
 
-def _compiled() -> CompiledKernels:
-    """Kernels as numba compiles them, or has kept them. Raises ImportError without numba."""
+def _compiled(folder: str) -> CompiledKernels:
+    """Kernels as numba compiles them, or has kept them in `folder` (empty: nothing is kept). Raises ImportError, and
+    whatever else numba raises.
+    """
     import numba
     from numba.extending import register_jitable
 
@@ -115,11 +143,11 @@ def _compiled() -> CompiledKernels:
     number = numba.float64
 
     def made(function: Callable[..., Any], signature: Any) -> Callable[..., Any]:
-        try:
-            kernel: Callable[..., Any] = numba.njit(signature, cache=True, error_model="numpy")(function)
-        except RuntimeError:  # no folder for what is compiled
-            kernel = numba.njit(signature, error_model="numpy")(function)
+        kernel: Callable[..., Any] = numba.njit(signature, cache=bool(folder), error_model="numpy")(function)
         return kernel
+
+    config: Any = numba.config
+    config.CACHE_DIR = folder
 
     wins = made(kernels.wins, numba.boolean(array, table, table, array))
     register_jitable(error_model="numpy")(kernels.wins)

@@ -97,7 +97,7 @@ def correlated(mean: Array, covariance: Array) -> Array:
     kernels = compiled.kernels()
     if kernels is not None and versions.number() >= versions.NEARLY_INDEPENDENT:
         p = np.empty(len(mean))
-        if kernels.wins(mean.copy(), covariance.copy(), kernels.normal, p):
+        if kernels.wins(mean.astype(np.float64), covariance.astype(np.float64), kernels.normal, p):
             return p
     return np.array(wins(mean.tolist(), covariance.tolist()))
 
@@ -109,8 +109,6 @@ def wins(mean: list[float], covariance: list[list[float]]) -> list[float]:
     k = len(mean)
     if not math.isfinite(sum(mean) + sum(map(sum, covariance))):
         raise PropensityError("not a normal law: means or covariances are not finite")
-    if k > _MOST:
-        raise PropensityError(f"{k} correlated arms: at most {_MOST} can be integrated")
     top = max(mean)
     best = mean.index(top)
     row, most = covariance[best], covariance[best][best]
@@ -119,6 +117,8 @@ def wins(mean: list[float], covariance: list[list[float]]) -> list[float]:
         for i in range(k)
         if (behind := top - mean[i]) * behind <= _REACH_SQUARE * max(covariance[i][i] + most - 2.0 * row[i], 0.0)
     ]
+    if len(live) > _MOST:
+        raise PropensityError(f"{len(live)} correlated arms: at most {_MOST} can be integrated")
     if len(live) == k:
         return _shares(mean, covariance)
     p = [0.0] * k

@@ -63,9 +63,9 @@ def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     """
     kernels = compiled.kernels()
     if kernels is not None:
-        floors = floor.copy() if isinstance(floor, np.ndarray) else np.full(len(p), floor)
+        floors = floor.astype(np.float64) if isinstance(floor, np.ndarray) else np.full(len(p), float(floor))
         drawable = np.empty(len(p))
-        if kernels.drawable(p.copy(), floors, eligible.copy(), drawable):
+        if kernels.drawable(p.astype(np.float64), floors, eligible.copy(), drawable):
             return drawable
     may = eligible.tolist()
     if isinstance(floor, np.ndarray):

@@ -39,7 +39,9 @@ _FAR, _MOVE, _PARTS, _FINAL = sigmoid.END, sigmoid.SHIFT, sigmoid.CELLS, sigmoid
 
 
 def below(x: float, normal: Array) -> float:
-    """Distribution function Φ(x): `normal_tables.one`."""
+    """Distribution function Φ(x): `normal_tables.one`. NaN for NaN, which has no entry in a table."""
+    if math.isnan(x):
+        return x
     x = min(max(x, -_END), _END)
     at = (x + _SHIFT) - _SHIFT
     step, cell = x - at, int(at * _CELLS) + _LAST
@@ -47,7 +49,9 @@ def below(x: float, normal: Array) -> float:
 
 
 def chance(z: float, logistic: Array) -> float:
-    """Logistic function σ(z): `logistic.one`."""
+    """Logistic function σ(z): `logistic.one`. NaN for NaN."""
+    if math.isnan(z):
+        return z
     z = min(max(z, -_FAR), _FAR)
     at = (z + _MOVE) - _MOVE
     step, cell = z - at, int(at * _PARTS) + _FINAL
@@ -75,6 +79,8 @@ def choice(
     k = len(eligible)
     z, spread = np.empty(k), np.empty(len(sharp) // len(x))
     scores(stacked, sharp, x, z, spread)
+    if not (np.isfinite(z).all() and np.isfinite(spread).all()):
+        return False
     worth, scale = np.empty(k), np.ones(k)
     for a in range(k):
         worth[a] = z[a]

@@ -178,8 +178,8 @@ def contest(d: int, rounds: int) -> None:
 def compiled_kernels() -> CompiledKernels | None:
     """Compiled kernels, not in use yet; None without numba. Raises RuntimeError if they give other numbers."""
     tried = compilation.start()
-    if tried and tried.differing:
-        raise RuntimeError(f"{tried.compiler} gives other numbers: {tried.differing}")
+    if tried and tried.unused:
+        raise RuntimeError(f"{tried.compiler} is not used: {tried.unused}")
     found = compiled.kernels()
     compiled.use(None)
     return found

@@ -3,8 +3,12 @@ from environment variables.
 """
 
 import contextlib
+import importlib.util
 import ipaddress
 import logging
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,7 +53,7 @@ log = logging.getLogger("journey_bandit.server")
 @click.option(
     "--compiled/--no-compiled",
     default=None,
-    help="Decide by compiled code if `fast` is installed.  [default: compiled]",
+    help="Whether code is compiled.  [default: where `fast` is installed]",
 )
 @click.option("--metrics", help="open, or read or metrics: /metrics needs a key with that scope.  [default: open]")
 @click.option("--log-format", help="text, or json: an object on each line.  [default: text]")
@@ -69,8 +73,8 @@ def serve(**given: Any) -> None:
     _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
-        if settings.compiled:
-            _compile()
+        if settings.compiled is not False:
+            _compile(needed=bool(settings.compiled))
         made = create_service(settings, monitor=monitoring(settings.store), exporter=exporting(settings.store))
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
@@ -82,13 +86,35 @@ def serve(**given: Any) -> None:
     _say(settings, "stopped; everything acknowledged is in the ledger")
 
 
-def _compile() -> None:
-    """Decide by compiled code where its extra, `fast`, is installed."""
-    tried = compilation.start()
-    if tried and tried.differing:
-        log.error("%s gives other numbers here (%s): decisions are computed without it", *tried)
-    elif tried:
+def _compile(*, needed: bool) -> None:
+    """Decide by compiled code, where its extra, `fast`, is installed. InvalidRequest if it is not and is `needed`."""
+    folder = _kept_in()
+    if importlib.util.find_spec("numba"):
+        log.info("loading compiled code, or compiling it, which takes half a minute once (%s)", folder or "not kept")
+    tried = compilation.start(folder)
+    if tried is None:
+        if needed:
+            fix = "pip install 'journey-bandit[fast]', or leave --compiled out"
+            raise InvalidRequest(Problem("compiled", "there is no compiler: numba is not installed", fix))
+        return
+    if tried.unread:
+        log.warning("what was compiled is not read from %s, nor kept: %s; remove that folder", folder, tried.unread)
+    if tried.unused:
+        log.error("decisions are computed without %s: %s", tried.compiler, tried.unused)
+    else:
         log.info("decisions are computed by code that %s compiled", tried.compiler)
+
+
+def _kept_in() -> str:
+    """Folder for what is compiled: NUMBA_CACHE_DIR, else one in the user's cache; empty if there can be none."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or users / "journey-bandit" / "compiled")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return ""
+    return str(folder)
 
 
 def _check_host(settings: Settings) -> None:

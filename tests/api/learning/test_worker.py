@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from bandit.catalogue.model import Stage
 from bandit.errors import Unavailable
-from bandit.records import Decision, Outcome, Settlement
+from bandit.records import Decision, MaturedDecision, Outcome, Settlement
 from tests.waiting import PATIENCE, eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
@@ -285,6 +285,34 @@ def test_a_caller_that_leaves_before_its_work_is_begun_ends_nothing(working: Cal
         go_on.set()
         assert (first.result(PATIENCE), done.result(PATIENCE)) == (True, "done")
         assert desk.worker.alive
+
+
+class AskedFor(MemoryStore):
+    """A ledger that remembers how many matured decisions it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most: list[int] = []
+
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        self.most.append(limit)
+        return super().matured(now, limit, stages)
+
+
+def test_as_many_settle_at_once_as_were_decided_since_within_bounds(working: Working, decide: Decide) -> None:
+    store = AskedFor()
+    with working(store) as desk:
+
+        async def made(many: int) -> None:
+            await desk.worker.submit(copies(decide(1), range(many * 10, many * 11)))
+
+        for many, next_step in ((300, 300), (2000, 512), (5, 128)):
+            desk.learn()
+            before = len(store.most)
+            desk.run(made(many))
+            desk.learn()
+            assert next_step in store.most[before:]  # the first look after the commit
+            assert set(store.most[before:]) <= {next_step, 128}
 
 
 def test_callers_and_settling_do_not_wait_for_policies_that_are_being_computed(working: Working, later: Later) -> None:

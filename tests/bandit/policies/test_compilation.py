@@ -1,5 +1,8 @@
 """Compiled kernels: the bits of what they stand for, in every law, and nothing of what differs is used."""
 
+import importlib.metadata
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,12 +11,14 @@ import pytest
 
 from bandit import engine
 from bandit.catalogue.loading import parse, read_shipped
-from bandit.numerics import arithmetic, compiled
+from bandit.errors import PropensityError
+from bandit.numerics import arithmetic, compiled, versions
 from bandit.numerics.compiled import CompiledKernels
 from bandit.policies import Centred, Hierarchical, compilation
 from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import ArmEconomics
 from bandit.propensity import correlated, nearly_independent
+from bandit.propensity import kernels as propensity_kernels
 from bandit.propensity.floor import apportioned
 from bandit.snapshot import Snapshot
 from benchmarks.comparison.decide import facts, learn, untaught, world
@@ -23,9 +28,9 @@ pytest.importorskip("numba", reason="no numba: what it compiles is not tested; p
 
 @pytest.fixture(scope="module")
 def kernels() -> CompiledKernels:
-    tried = compilation.start()
+    tried = compilation.start(os.environ["NUMBA_CACHE_DIR"])
     assert tried is not None
-    assert tried.differing == ""
+    assert (tried.unused, tried.unread) == ("", "")
     found = compiled.kernels()
     assert found is not None
     compiled.use(None)
@@ -134,17 +139,97 @@ def test_a_kernel_that_gives_other_numbers_is_found_out(kernels: CompiledKernels
 
 
 def test_what_differs_is_not_used(kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "_compiled", lambda: kernels._replace(swept=lambda *_: None))
+    monkeypatch.setattr(compilation, "_compiled", lambda _: kernels._replace(swept=lambda *_: None))
     tried = compilation.start()
     assert tried is not None
-    assert tried.differing.startswith("elimination")
+    assert tried.unused.startswith("it gives other numbers here: elimination")
     assert compiled.kernels() is None
 
 
 def test_without_a_compiler_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "numba", None)
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
     assert compilation.start() is None
     assert compiled.kernels() is None
+
+
+def test_a_compiler_that_fails_is_told_of_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)  # installed, and cannot be imported
+    tried = compilation.start("/nowhere")
+    assert tried is not None
+    assert tried.unused.startswith("it fails: ModuleNotFoundError")
+    assert compiled.kernels() is None
+
+
+def test_what_is_kept_and_damaged_is_told_of_and_compiled_anew(
+    kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(folder: str) -> CompiledKernels:
+        if folder:
+            raise EOFError("Ran out of input")
+        return kernels
+
+    monkeypatch.setattr(compilation, "_compiled", damaged)
+    tried = compilation.start("/kept")
+    assert tried is not None
+    assert (tried.unused, tried.unread) == ("", "EOFError: Ran out of input")
+    assert compiled.kernels() is kernels
+
+
+def test_what_is_kept_is_of_these_numbers_and_this_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that is compiled into the kernels may come from another file."""
+    before = compilation._meaning("0.1")
+    assert compilation._meaning("0.1") == before != compilation._meaning("0.2")
+    monkeypatch.setattr(propensity_kernels, "_LONGEST", 300)
+    assert compilation._meaning("0.1") != before
+
+
+@pytest.mark.parametrize("number", [versions.SAME_BITS, versions.OPEN_EVERYWHERE, versions.NEARLY_INDEPENDENT])
+@pytest.mark.parametrize("policy", [Centred(), Hierarchical()], ids=lambda policy: policy.__struct_config__.tag)
+def test_earlier_arithmetics_are_recomputed_as_they_were(
+    kernels: CompiledKernels, policy: Centred | Hierarchical, number: int
+) -> None:
+    with versions.recorded_in(number):
+        belief = learn(policy, untaught(policy, 4, 5), world(4, 5)(400, 1)[0])
+        plain = policy.posterior(belief, facts(4))
+        compiled.use(kernels)
+        ours = policy.posterior(learn(policy, untaught(policy, 4, 5), world(4, 5)(400, 1)[0]), facts(4))
+        for x in world(4, 5)(30, 2)[0].x:
+            compiled.use(kernels)
+            found = ours.choose(x, np.ones(4, dtype=np.bool_))
+            compiled.use(None)
+            same = plain.choose(x, np.ones(4, dtype=np.bool_))
+            assert [part.tobytes() for part in found] == [part.tobytes() for part in same]
+
+
+def test_many_arms_of_which_few_can_win_have_one_answer(kernels: CompiledKernels) -> None:
+    mean = np.concatenate([[0.0, 0.1], np.full(70, -50.0)])
+    plain = correlated.correlated(mean, np.eye(72))
+    compiled.use(kernels)
+    assert correlated.correlated(mean, np.eye(72)).tobytes() == plain.tobytes()
+    with pytest.raises(PropensityError, match="72 correlated arms"):
+        correlated.correlated(np.zeros(72), np.eye(72))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e308])
+def test_a_posterior_that_is_no_law_is_left_to_be_refused(kernels: CompiledKernels, bad: float) -> None:
+    policy, arms = Centred(), ArmEconomics(("none", "a", "b"), ("none", "a", "b"), np.ones(3), np.zeros(3))
+    posterior = policy.posterior(untaught(policy, 3, 2), arms)
+    stacked = posterior.forms.stacked.copy()
+    stacked[-2:] = bad
+    posterior = posterior._replace(forms=posterior.forms._replace(stacked=stacked))  # sums of 1e308 are infinite
+    with np.errstate(all="ignore"):
+        assert posterior.compiled(kernels, np.array([1.0, 1.0]), np.ones(3, dtype=np.bool_)) is None
+
+
+def test_numbers_of_other_types_are_taken(kernels: CompiledKernels) -> None:
+    compiled.use(kernels)
+    may = np.ones(4, dtype=np.bool_)
+    assert apportioned(np.array([1, 0, 0, 0]), 0, may).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert correlated.correlated(np.arange(3.0, dtype=np.float32), np.eye(3)).sum() == pytest.approx(1.0)
+    assert arithmetic.sweep(np.eye(3, dtype=np.float32)).tolist() == np.eye(3).tolist()
 
 
 def test_arms_of_a_read_only_context_are_chosen_too(kernels: CompiledKernels) -> None:
