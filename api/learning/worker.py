@@ -59,7 +59,7 @@ TraceCommit = Callable[[Sequence[Decision], int, int, "asyncio.Future[Any]"], No
 _NOTHING = EventCredits({}, {})
 
 _MOST = 4000  # rows that callers write in one transaction
-_STEP, _LONGEST = 128, 512  # rows that are settled in one transaction at least and at most: callers wait for it
+_STEP, _LONGEST = 128, 256  # rows that are settled in one transaction at least and at most: callers wait for it
 _GATHER = 0.5  # seconds in which what matures is gathered: a step costs something that no row adds to
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
@@ -109,7 +109,7 @@ class Worker:
     it, because it is not known whether it is durable; the thread goes on, and tries by itself whether those rows can be
     written by now: until they can, `failing` names "write", whatever else is committed meanwhile. An error
     in learning is retried, while the last published policies decide. Pace: what matures is gathered for half a
-    second and settled in steps of as many rows as were decided meanwhile, 128 at least and 512 at most; after each
+    second and settled in steps of as many rows as were decided meanwhile, 128 at least and 256 at most; after each
     of them callers have the thread for as long as it took, so that no backlog holds them up. Back-pressure: a job
     that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
     unless it is the only one. Replicas. On a ledger that others write to as well, each transaction begins with what

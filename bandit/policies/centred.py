@@ -204,6 +204,7 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         )
         priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
         place = quadratic_forms.places(len(means))
+        arms = arms._replace(gain=arms.gain.astype(np.float64), cost=arms.cost.astype(np.float64))  # as kernels take it
         return CentredPosterior(quadratic_forms.joint(means, pairs), place, priced, alpha, scale, arms)
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:  # noqa: ARG002
@@ -307,12 +308,11 @@ class CentredPosterior(NamedTuple):
         if versions.number() < versions.NEARLY_INDEPENDENT:
             return None
         stacked, _, _, sharp = self.forms
-        x, gain, cost = (part.astype(np.float64) for part in (x, self.arms.gain, self.arms.cost))
-        out = np.empty((3, len(eligible)))
+        gain, cost, out = self.arms.gain, self.arms.cost, np.empty((3, len(eligible)))
         done = kernels.choice(
-            *(stacked, sharp, x, self.pair, gain, cost, eligible.copy(), self.alpha, self.priced),
-            *(kernels.normal, kernels.logistic, out),
-        )
+            stacked, sharp, x.astype(np.float64), self.pair, gain, cost, eligible.copy(), self.alpha, self.priced,
+            kernels.normal, kernels.logistic, out,
+        )  # fmt: skip
         return Scores(out[0], out[1], out[2]) if done else None
 
     def plain(self, x: Array, eligible: Mask) -> Scores:

@@ -306,7 +306,7 @@ def test_as_many_settle_at_once_as_were_decided_since_within_bounds(working: Wor
         async def made(many: int) -> None:
             await desk.worker.submit(copies(decide(1), range(many * 10, many * 11)))
 
-        for many, next_step in ((300, 300), (2000, 512), (5, 128)):
+        for many, next_step in ((200, 200), (2000, 256), (5, 128)):
             desk.learn()
             before = len(store.most)
             desk.run(made(many))
