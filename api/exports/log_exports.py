@@ -47,6 +47,7 @@ class LogExports:
     def __init__(self, exporter: Exporter | None):
         self._exporter = exporter
         self._task: asyncio.Task[object] | None = None
+        self._ending = False
 
     @property
     def possible(self) -> bool:
@@ -63,15 +64,28 @@ class LogExports:
         try:
             yield
         finally:
+            self.end()
             if self._task is not None:
-                self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
+
+    def end(self) -> None:
+        """End the export that goes on, and refuse others from now on: the service stops."""
+        self._ending = True
+        if self._task is not None:
+            self._task.cancel()
+
+    @staticmethod
+    def ended() -> LimitReached:
+        """Refusal (503) of an export that `end` has ended."""
+        return LimitReached(503, "the service stops, and makes no export (exports)", "ask again later", _WAIT)
 
     @asynccontextmanager
     async def made(self, orders: Sequence[ExportOrder]) -> AsyncIterator[Path]:
         """Context with a folder that holds an export for each order, under the name of its stage; it is removed at the
-        end. Raises LimitReached (503) while another is made or sent, RemoteError if it cannot be made.
+        end. Raises LimitReached (503) while another is made or sent and after `end`, RemoteError if it cannot be made.
         """
+        if self._ending:
+            raise self.ended()
         if self._task is not None:
             detail = "an export is being made or sent, and there is one at a time (exports)"
             raise LimitReached(503, detail, "ask again later", _WAIT)

@@ -96,11 +96,11 @@ class ExportAnswer(Response[bytes]):
     def __init__(self, exports: LogExports, orders: Sequence[ExportOrder]):
         super().__init__(b"", media_type=_MEDIA)
         self._exports, self._orders = exports, orders
-        self._whole = False  # the server has all of it
+        self._begun = self._whole = False  # the server has its head; all of it
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
         """ASGI application that answers one request. It raises LimitReached (503) while another export is made or
-        sent.
+        sent, and when the service stops before the answer begins.
         """
         return cast(ASGIResponse, self._serve)
 
@@ -115,6 +115,8 @@ class ExportAnswer(Response[bytes]):
                 made.cancel()  # it removes its folder, which is waited for
             await asyncio.gather(gone, made, return_exceptions=True)
         if made.cancelled():
+            if gone.cancelled() and not self._begun:  # its client waits: the service stops
+                raise self._exports.ended()
             return
         try:
             made.result()
@@ -143,6 +145,7 @@ class ExportAnswer(Response[bytes]):
             (b"content-disposition", f'attachment; filename="{name}.tar"'.encode()),
             (b"cache-control", b"no-store"),
         ]
+        self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         parts, left = tar.parts(), tar.length
         while part := await asyncio.to_thread(next, parts, b""):

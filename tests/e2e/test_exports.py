@@ -172,7 +172,14 @@ def test_the_end_of_a_service_leaves_nothing_and_what_a_killed_one_left_is_remov
         assert len(service.folders()) == 1
     with serving(ledger, tmp_path) as service:
         assert service.folders() == []
-        with service.begun():
+        with service.begun() as connection:
             service.process.send_signal(signal.SIGTERM)
+            head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 30" in head.lower()
+            assert json.loads(body)["detail"].startswith("the service stops")
             assert service.process.wait(PATIENCE) == 0
             assert service.folders() == []
+        said = service.log.read_text("utf-8")
+        assert "was given up" in said
+        assert [word for word in ("ERROR", "Traceback", "cut the requests") if word in said] == []

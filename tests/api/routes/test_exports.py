@@ -22,6 +22,7 @@ from api.routes.exports import ExportAnswer
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
 from api.traffic.paced_answers import LargeAnswers, PacedAnswer
+from api.traffic.refusals import LimitReached
 from bandit.errors import RemoteError
 from tests.api.conftest import Caller
 
@@ -252,6 +253,34 @@ def test_a_client_that_takes_nothing_is_cut_and_one_that_goes_ends_it(
 
     asyncio.run(run())
     assert "cut an export, of which its client took nothing" in caplog.text
+
+
+def test_the_end_of_a_service_is_answered_before_the_head_and_cuts_what_is_sent(home: Path) -> None:
+    async def run() -> None:
+        reader, exports = Reader(), LogExports(Written())
+        reader.going.clear()
+        task = answering(exports, reader)
+        while not reader.taken:
+            await asyncio.sleep(0.001)
+        exports.end()
+        await task
+        assert [one["type"] for one in reader.taken] == ["http.response.start"]
+        assert list(home.rglob("export-*")) == []
+        exports = LogExports(forever)
+        task = answering(exports, Reader())
+        while not list(home.rglob("export-*")):
+            await asyncio.sleep(0.001)
+        exports.end()
+        refused = await asyncio.gather(task, answering(exports, Reader()), return_exceptions=True)
+        for error in refused:
+            assert isinstance(error, LimitReached)
+            assert (error.status_code, error.headers) == (503, {"Retry-After": "30"})
+
+    async def forever(order: ExportOrder, folder: Path) -> None:
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+    assert list(home.rglob("export-*")) == []
 
 
 def test_a_file_that_cannot_be_read_cuts_the_answer(home: Path, caplog: pytest.LogCaptureFixture) -> None:
