@@ -37,6 +37,13 @@ Exporter = Callable[[ExportOrder, Path], Awaitable[None]]
 it started ends when it is cancelled. Raises RemoteError with the reason if there is no export afterwards.
 """
 
+Check = Callable[[], Awaitable[None]]
+"""Asynchronous function that raises what is wrong with orders, before anything is made."""
+
+
+async def _nothing() -> None:
+    """No check."""
+
 
 class LogExports:
     """Exports of one service. `exporter` writes one; None: no other process can read the ledger, so there are none.
@@ -79,11 +86,28 @@ class LogExports:
         """Refusal (503) of an export that `end` has ended."""
         return LimitReached(503, "the service stops, and makes no export (exports)", "ask again later", _WAIT)
 
+    async def checked(self, check: Check) -> None:
+        """Check what is asked for, and make nothing. Raises what `check` raises, and LimitReached as `made` does."""
+        async with self._alone():
+            await check()
+
     @asynccontextmanager
-    async def made(self, orders: Sequence[ExportOrder]) -> AsyncIterator[Path]:
+    async def made(self, orders: Sequence[ExportOrder], check: Check = _nothing) -> AsyncIterator[Path]:
         """Context with a folder that holds an export for each order, under the name of its stage; it is removed at the
-        end. Raises LimitReached (503) while another is made or sent and after `end`, RemoteError if it cannot be made.
+        end. Raises LimitReached (503) while another is checked, made or sent and after `end`, then what `check` raises,
+        RemoteError if it cannot be made.
         """
+        async with self._alone():
+            await check()
+            folder = _new_folder()
+            try:
+                await self._write(orders, folder.path)
+                yield folder.path
+            finally:
+                await _removed(folder)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
         if self._ending:
             raise self.ended()
         if self._task is not None:
@@ -91,12 +115,7 @@ class LogExports:
             raise LimitReached(503, detail, "ask again later", _WAIT)
         self._task = asyncio.current_task()
         try:
-            folder = _new_folder()
-            try:
-                await self._write(orders, folder.path)
-                yield folder.path
-            finally:
-                await _removed(folder)
+            yield
         finally:
             self._task = None
 
