@@ -66,6 +66,8 @@ class Service:
                 stderr=file,
                 env={**os.environ, "TMPDIR": str(self.home)},
             )
+
+    def wait_until_ready(self) -> None:
         processes.wait(self.process, f"{self.url}/health/ready", self.log, PATIENCE)
         httpx.get(f"{self.url}/v1/policies?wait=true", timeout=PATIENCE).raise_for_status()
 
@@ -93,6 +95,7 @@ class Service:
 def serving(ledger: Path, folder: Path) -> Iterator[Service]:
     service = Service(ledger, folder)
     try:
+        service.wait_until_ready()
         yield service
     finally:
         service.process.kill()
