@@ -137,6 +137,8 @@ class ExportAnswer(Response[bytes]):
         if made.cancelled():
             if gone.cancelled() and not self._begun:  # its client waits: the service stops
                 raise self._exports.ended()
+            if self._begun and not self._whole:
+                log.info("an export was given up while it was sent: its client went, or the service stops")
             return
         try:
             made.result()

@@ -83,9 +83,15 @@ class Service:
         with httpx.stream("GET", f"{self.url}/v1/export?stage=cart", timeout=COMMAND_PATIENCE) as reply:
             yield reply
 
-    def begun(self) -> socket.socket:
-        """A connection that asked for an export and has no answer yet; its folder is there."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+    def begun(self, room: int = 0) -> socket.socket:
+        """A connection that asked for an export and has no answer yet; its folder is there. `room`: bytes that its
+        system takes of an answer that it does not read, 0 for as many as it likes.
+        """
+        connection = socket.socket()
+        if room:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        connection.settimeout(PATIENCE)
+        connection.connect(("127.0.0.1", self.port))
         connection.sendall(b"GET /v1/export?stage=cart HTTP/1.1\r\nHost: x\r\n\r\n")
         assert eventually(self.folders)
         return connection
@@ -183,6 +189,20 @@ def test_the_end_of_a_service_leaves_nothing_and_what_a_killed_one_left_is_remov
             assert json.loads(body)["detail"].startswith("the service stops")
             assert service.process.wait(PATIENCE) == 0
             assert service.folders() == []
-        said = service.log.read_text("utf-8")
-        assert "was given up" in said
-        assert [word for word in ("ERROR", "Traceback", "cut the requests") if word in said] == []
+        assert "was given up" in service.log.read_text("utf-8")
+        no_errors(service)
+
+
+def test_the_end_of_a_service_cuts_what_a_slow_client_has_not_taken(ledger: Path, tmp_path: Path) -> None:
+    with serving(ledger, tmp_path) as service, service.begun(room=4_096) as connection:
+        assert b"200 OK" in connection.recv(1_000)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(PATIENCE) == 0
+        assert service.folders() == []
+        assert "was given up while it was sent" in service.log.read_text("utf-8")
+        no_errors(service)
+
+
+def no_errors(service: Service) -> None:
+    said = service.log.read_text("utf-8")
+    assert [word for word in ("ERROR", "Traceback", "cut the requests", "an export was sent") if word in said] == []
