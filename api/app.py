@@ -94,7 +94,7 @@ def create_app(
 class CreatedService(NamedTuple):
     """Service as `create_service` made it: the ASGI application, the reload of its keys, webhooks and catalogue, which
     `api.server.serve` calls on SIGHUP, and its metrics, in which the server counts connections. `leave`: it says from
-    then on that it is not ready.
+    then on that it is not ready, ends the export that goes on, and makes no others.
     """
 
     app: Litestar
@@ -194,7 +194,12 @@ def _joined(
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
         app.limits = RequestLimits(gate.identify, pace, metrics, turns)
-    return CreatedService(app, reload, metrics, current.be_leaving)
+
+    def leave() -> None:
+        current.be_leaving()
+        exports.end()
+
+    return CreatedService(app, reload, metrics, leave)
 
 
 def _counting(metrics: Metrics) -> Callable[[str, int], None]:

@@ -127,8 +127,8 @@ class _BoundedServer(Server):
 
 
 class ServiceEnd(NamedTuple):
-    """End of a service after a signal: it says by `leave` that it is not ready any more, and serves on for `seconds`,
-    in which proxies notice. A second signal ends that.
+    """End of a service after a signal: `leave` ends at once what takes long, and says that the service is not ready any
+    more; it serves on for `seconds`, in which proxies notice. A second signal ends that.
     """
 
     leave: Callable[[], None]
@@ -139,10 +139,13 @@ class ServiceEnd(NamedTuple):
         waiting = list[asyncio.TimerHandle]()
 
         def stop() -> None:
-            if waiting or not self.seconds:
+            if waiting:
                 halt()
                 return
             self.leave()
+            if not self.seconds:
+                halt()
+                return
             waiting.append(loop.call_later(self.seconds, halt))
 
         return stop

@@ -20,6 +20,7 @@ machine would see among a command's arguments.
 _REFUSED = 3
 _SECONDS = 4 * 3600.0  # longer than the largest ledger takes: what hangs shall not keep others from their turn
 _NICE = 19
+_ERRORS = ("error: ", "Error: ")  # how our commands and click begin a reason
 _CHILD = f"""
 import os, runpy, sys, threading
 def watch():
@@ -73,7 +74,7 @@ def _time(microseconds: int) -> str:
 
 async def _said(ledger: str, command: Sequence[str], also: int = 0) -> bytes:
     """Standard output of a command that ended with status 0, or with the one that is `also` an answer. Raises
-    RemoteError with the last line of its errors for another one.
+    RemoteError with the reason that it gave for another one.
     """
     ours, ends = os.pipe()
     try:
@@ -99,7 +100,15 @@ async def _said(ledger: str, command: Sequence[str], also: int = 0) -> bytes:
         os.close(ours)
         os.close(ends)
     if child.returncode not in (0, also):
-        lines = problem.decode(errors="replace").strip().splitlines()
-        why = masked(lines[-1].removeprefix("error: ")) if lines else f"it ended with status {child.returncode}"
-        raise RemoteError(why)
+        raise RemoteError(_reason(problem.decode(errors="replace")) or f"it ended with status {child.returncode}")
     return said
+
+
+def _reason(problem: str) -> str:
+    """Reason that a command gave, in one line: from its last line that begins with `error: ` on, or the last line where
+    none does. Parts of addresses that may hold a password are masked.
+    """
+    lines = problem.strip().splitlines()
+    begins = [i for i, text in enumerate(lines) if text.startswith(_ERRORS)]
+    said = " ".join(text.strip() for text in lines[begins[-1] if begins else -1 :])
+    return masked(next((said.removeprefix(start) for start in _ERRORS if said.startswith(start)), said))

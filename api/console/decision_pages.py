@@ -107,14 +107,22 @@ def search(store: Store, asked: SearchForm) -> DecisionList:
     before = min(_number(asked.before) if asked.before else LAST, newest + 1)
     floor = 0
     if not users:
-        before = before if until is None else min(before, first_at(store, until, newest))
-        floor = first_at(store, since, newest) - 1 if since else 0
+        floor, end = between(store, since, until, newest)
+        before = min(before, end)
     above = floor if users else max(floor, before - SPAN - 1)
     found = store.decisions_found(wanted, above, before, PAGE + 1)
     shown, more = found[:PAGE], len(found) > PAGE
     cut = not more and above > floor
     older = shown[-1].seq if more else above + 1 if cut else None
     return DecisionList([_row(one, store) for one in shown], older, cut, newest)
+
+
+def between(store: Store, since: int | None, until: int | None, newest: int) -> tuple[int, int]:
+    """Numbers above and below which the decisions are that were made at `since` (µs; None: at any time) or later, and
+    before `until`.
+    """
+    above = first_at(store, since, newest) - 1 if since else 0
+    return above, newest + 1 if until is None else first_at(store, until, newest)
 
 
 def first_at(store: Store, at: int, newest: int) -> int:

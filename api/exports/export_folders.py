@@ -36,10 +36,12 @@ class ExportFolder(NamedTuple):
 
 def new() -> ExportFolder:
     """Empty folder, locked. Raises OSError or RemoteError where there can be none."""
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=private_files.of_this_user()))
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return ExportFolder(path, lock)
+    for _ in range(2):  # a service that starts may remove one before it is locked
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=private_files.of_this_user()))
+        lock = _locked(path)
+        if lock is not None:
+            return ExportFolder(path, lock)
+    raise OSError("services that start removed it twice")
 
 
 def remove_left() -> None:
@@ -48,13 +50,29 @@ def remove_left() -> None:
     """
     for path in sorted(private_files.of_this_user().glob(f"{_PREFIX}*")):
         try:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+            lock = _locked(path)
+        except OSError as error:
+            log.warning("what looks like an export that a killed service left was not removed: %s", error)
             continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        log.warning("removed an export that a service left when it was killed")
-        ExportFolder(path, lock).remove()
+        if lock is not None:
+            log.warning("removed an export that a service left when it was killed")
+            ExportFolder(path, lock).remove()
+
+
+def _locked(path: Path) -> int | None:
+    """Descriptor that locks a folder; None if another process has locked it, or has removed it."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists():
+            return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None

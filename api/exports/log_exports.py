@@ -37,6 +37,13 @@ Exporter = Callable[[ExportOrder, Path], Awaitable[None]]
 it started ends when it is cancelled. Raises RemoteError with the reason if there is no export afterwards.
 """
 
+Check = Callable[[], Awaitable[None]]
+"""Asynchronous function that raises what is wrong with orders, before anything is made."""
+
+
+async def _nothing() -> None:
+    """No check."""
+
 
 class LogExports:
     """Exports of one service. `exporter` writes one; None: no other process can read the ledger, so there are none.
@@ -47,6 +54,7 @@ class LogExports:
     def __init__(self, exporter: Exporter | None):
         self._exporter = exporter
         self._task: asyncio.Task[object] | None = None
+        self._ending = False
 
     @property
     def possible(self) -> bool:
@@ -63,26 +71,51 @@ class LogExports:
         try:
             yield
         finally:
+            self.end()
             if self._task is not None:
-                self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
 
-    @asynccontextmanager
-    async def made(self, orders: Sequence[ExportOrder]) -> AsyncIterator[Path]:
-        """Context with a folder that holds an export for each order, under the name of its stage; it is removed at the
-        end. Raises LimitReached (503) while another is made or sent, RemoteError if it cannot be made.
-        """
+    def end(self) -> None:
+        """End the export that goes on, and refuse others from now on: the service stops."""
+        self._ending = True
         if self._task is not None:
-            detail = "an export is being made or sent, and there is one at a time (exports)"
-            raise LimitReached(503, detail, "ask again later", _WAIT)
-        self._task = asyncio.current_task()
-        try:
+            self._task.cancel()
+
+    @staticmethod
+    def ended() -> LimitReached:
+        """Refusal (503) of an export that `end` has ended."""
+        return LimitReached(503, "the service stops, and makes no export (exports)", "ask again later", _WAIT)
+
+    async def checked(self, check: Check) -> None:
+        """Check what is asked for, and make nothing. Raises what `check` raises, and LimitReached as `made` does."""
+        async with self._alone():
+            await check()
+
+    @asynccontextmanager
+    async def made(self, orders: Sequence[ExportOrder], check: Check = _nothing) -> AsyncIterator[Path]:
+        """Context with a folder that holds an export for each order, under the name of its stage; it is removed at the
+        end. Raises LimitReached (503) while another is checked, made or sent and after `end`, then what `check` raises,
+        RemoteError if it cannot be made.
+        """
+        async with self._alone():
+            await check()
             folder = _new_folder()
             try:
                 await self._write(orders, folder.path)
                 yield folder.path
             finally:
                 await _removed(folder)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        if self._ending:
+            raise self.ended()
+        if self._task is not None:
+            detail = "an export is being made or sent, and there is one at a time (exports)"
+            raise LimitReached(503, detail, "ask again later", _WAIT)
+        self._task = asyncio.current_task()
+        try:
+            yield
         finally:
             self._task = None
 

@@ -33,6 +33,7 @@ _STRANGE = "a trial (--dev) takes nothing from pages of other origins: name them
 _SMALL = 16_384  # bytes of a body that comes with its headers
 _CONTENTS = 1000  # bodies of refusals that are kept
 _OURS = "/v1/decisions"  # no other path may mean it
+_HEAD = "journey_bandit.head"  # mark in the scope of a request that came as HEAD
 _HEALTH = "/health/"  # probes are answered whoever asks for how much
 
 
@@ -113,6 +114,7 @@ class ProtocolApp(Litestar):
                     return
         if asked["method"] == "HEAD":
             asked["method"], answer = "GET", _headers_only(answer)
+            cast(dict[str, Any], asked)[_HEAD] = True
         if self.trial and self._strange(asked):
             await self._answer(asked, answer, PermissionDeniedException(_STRANGE))
         elif _addressed(asked):
@@ -194,6 +196,11 @@ class ProtocolApp(Litestar):
         return self.exception_handlers[Exception](Request[Any, Any, Any](scope), error)
 
 
+def is_head(scope: Any) -> bool:
+    """Whether a request, by its ASGI scope, came as HEAD: its route sees GET, and no body of its answer is sent."""
+    return _HEAD in scope
+
+
 def _addressed(scope: HTTPScope) -> bool:
     """Whether the request has exactly one Host that can be one; HTTP/1.0 needs none."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
@@ -230,7 +237,7 @@ def _in_turn(receive: Receive, visit: Visit) -> Receive:
 
     async def in_turn() -> Any:
         message = await receive()
-        if not message.get("more_body", False):
+        if message["type"] == "http.request" and not message.get("more_body", False):
             await visit.turn()
         return message
 

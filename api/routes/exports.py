@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 from litestar import Request, Response, get
 from litestar.datastructures import MultiDict
@@ -14,14 +14,16 @@ from litestar.types import Receive, Scope, Send
 
 from api import times
 from api.components import CurrentParts
+from api.console.decision_pages import SPAN, between
 from api.exports import tar_files
-from api.exports.log_exports import TABLES, ExportOrder, LogExports
+from api.exports.log_exports import TABLES, Check, ExportOrder, LogExports
 from api.exports.tar_files import TarFiles
+from api.http.asgi import is_head
 from api.http.error_responses import documented, failed
 from api.ledger import audit
 from api.stores import Store
 from api.stores.decision_log import LAST, DecisionFilter
-from api.traffic.paced_answers import PIECE, SECONDS, nothing
+from api.traffic.paced_answers import PIECE, SECONDS, nothing, paced_by_route
 from api.traffic.request_limits import visit_of
 from bandit.errors import InvalidRequest, NotFound, Problem, RemoteError
 
@@ -77,36 +79,54 @@ def routes(current: CurrentParts, exports: LogExports) -> list[HTTPRouteHandler]
         begin, end = _bounds(since, until)
         tables = _tables(_names(more or []))
         orders = [ExportOrder(name, begin, end, tables) for name in _stages(stage or [])]
-        await asyncio.to_thread(_check, current.ground.store, orders)
+        await request.body()  # it has none that means anything: what comes after it is the client's end
         visit = visit_of(request.scope)
         if visit is not None:
-            visit.rest()  # others have their turn while it is made and sent
-        return ExportAnswer(exports, orders)
+            visit.rest()  # others have their turn while it is checked, made and sent
+        return ExportAnswer(exports, orders, lambda: _check(current.ground.store, orders))
 
     return [export]
 
 
-class ExportAnswer(Response[bytes]):
-    """Answer that makes an export, sends it as a tar, and removes it.
-
-    It ends early, and the child process with it, when the client is gone or takes no piece of it for a minute. An
-    export that cannot be made is answered with a problem, 500, which says why.
+class SendingTimes(NamedTuple):
+    """Times in which a client has to take an export, in seconds: `piece` for each piece of it; for all of it `base`,
+    and one more for each `rate` bytes.
     """
 
-    def __init__(self, exports: LogExports, orders: Sequence[ExportOrder]):
+    piece: float = SECONDS
+    base: float = 600.0
+    rate: float = 100_000.0
+
+    def whole(self, length: int) -> float:
+        """Seconds for a tar of so many bytes."""
+        return self.base + length / self.rate
+
+
+TIMES = SendingTimes()
+"""Times that a client has: ten minutes, and ten seconds for each megabyte."""
+
+
+class ExportAnswer(Response[bytes]):
+    """Answer that checks what was ordered, makes an export, sends it as a tar, and removes it. To HEAD it makes none.
+
+    It ends early, and the child process with it, when the client is gone or takes it slower than `times` say. An export
+    that cannot be made is answered with a problem, 500, which says why.
+    """
+
+    def __init__(self, exports: LogExports, orders: Sequence[ExportOrder], check: Check, times: SendingTimes = TIMES):
         super().__init__(b"", media_type=_MEDIA)
-        self._exports, self._orders = exports, orders
-        self._whole = False  # the server has all of it
+        self._exports, self._orders, self._check, self._times = exports, orders, check, times
+        self._begun = self._whole = False  # the server has its head; all of it
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
-        """ASGI application that answers one request. It raises LimitReached (503) while another export is made or
-        sent.
+        """ASGI application that answers one request. It raises what the check raises, LimitReached (503) while another
+        export is made or sent, and when the service stops before the answer begins.
         """
         return cast(ASGIResponse, self._serve)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_gone(receive))
-        made = asyncio.ensure_future(self._made_and_sent(send))
+        made = asyncio.ensure_future(self._head(send) if is_head(scope) else self._made_and_sent(scope, send))
         try:
             await asyncio.wait((gone, made), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -115,6 +135,10 @@ class ExportAnswer(Response[bytes]):
                 made.cancel()  # it removes its folder, which is waited for
             await asyncio.gather(gone, made, return_exceptions=True)
         if made.cancelled():
+            if gone.cancelled() and not self._begun:  # its client waits: the service stops
+                raise self._exports.ended()
+            if self._begun and not self._whole:
+                log.info("an export was given up while it was sent: its client went, or the service stops")
             return
         try:
             made.result()
@@ -122,13 +146,24 @@ class ExportAnswer(Response[bytes]):
             answer = failed("export-failed", "The export failed", str(error))
             await answer.to_asgi_response(app=None, request=Request(scope))(scope, nothing, send)
 
-    async def _made_and_sent(self, send: Send) -> None:
-        async with self._exports.made(self._orders) as folder:
+    async def _head(self, send: Send) -> None:
+        await self._exports.checked(self._check)
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _made_and_sent(self, scope: Scope, send: Send) -> None:
+        async with self._exports.made(self._orders, self._check) as folder:
             tar = await asyncio.to_thread(tar_files.of_folder, folder)
+            seconds = self._times.whole(tar.length)
+            paced_by_route(scope)
             try:
-                await self._send(tar, send)
+                async with asyncio.timeout(seconds) as whole:
+                    await self._send(tar, send)
             except TimeoutError:
-                log.warning("cut an export, of which its client took nothing for %g s", SECONDS)
+                if whole.expired():
+                    log.warning("cut an export that its client did not take within %g s", round(seconds))
+                else:
+                    log.warning("cut an export, of which its client took nothing for %g s", self._times.piece)
             except OSError as error:  # the head is sent: its length says that something is missing
                 log.error("cut an export: %s", error)
             else:
@@ -136,13 +171,8 @@ class ExportAnswer(Response[bytes]):
 
     async def _send(self, tar: TarFiles, send: Send) -> None:
         """Send a tar in pieces that pass `PacedAnswer` as they are. Raises TimeoutError if one is not taken in time."""
-        name = "-".join(order.stage for order in self._orders)
-        headers = [
-            (b"content-type", _MEDIA.encode()),
-            (b"content-length", str(tar.length).encode()),
-            (b"content-disposition", f'attachment; filename="{name}.tar"'.encode()),
-            (b"cache-control", b"no-store"),
-        ]
+        headers = [*self._headers(), (b"content-length", str(tar.length).encode())]
+        self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         parts, left = tar.parts(), tar.length
         while part := await asyncio.to_thread(next, parts, b""):
@@ -150,8 +180,16 @@ class ExportAnswer(Response[bytes]):
                 piece = part[start : start + PIECE]
                 left -= len(piece)
                 self._whole = not left
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(self._times.piece):
                     await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        name = "-".join(order.stage for order in self._orders)
+        return [
+            (b"content-type", _MEDIA.encode()),
+            (b"content-disposition", f'attachment; filename="{name}.tar"'.encode()),
+            (b"cache-control", b"no-store"),
+        ]
 
 
 async def _gone(receive: Receive) -> None:
@@ -186,10 +224,31 @@ def _check_query(query: MultiDict[Any]) -> None:
 
 def _bounds(since: str | None, until: str | None) -> tuple[int | None, int | None]:
     """Times in µs since 1970, None where one is not given. Raises InvalidRequest."""
-    begin, end = times.parsed("since", since, "for all"), times.parsed("until", until, "for all")
+    begin, end = _time("since", since), _time("until", until)
     if begin is not None and end is not None and begin >= end:
         raise InvalidRequest(Problem("until", "not later than `since`", "give a later time"))
     return begin, end
+
+
+def _time(field: str, text: str | None) -> int | None:
+    """Time in µs since 1970, None where none is given. Raises InvalidRequest, also for an empty text."""
+    if text == "":
+        raise InvalidRequest(Problem(field, "empty", "give a time, or leave it out for all"))
+    try:
+        return times.parsed(field, text, "for all")
+    except InvalidRequest:
+        if text is None or not _lost_plus(field, text):
+            raise
+    fix = "write + as %2B in an address, such as 2026-01-01T00:00:00%2B01:00"
+    raise InvalidRequest(Problem(field, "a space where the offset begins: + in an address means one", fix))
+
+
+def _lost_plus(field: str, text: str) -> bool:
+    """Whether a text is a time with a space in place of its +."""
+    try:
+        return times.parsed(field, "+".join(text.rsplit(" ", 1))) is not None
+    except InvalidRequest:
+        return False
 
 
 def _stages(values: Sequence[str]) -> list[str]:
@@ -204,11 +263,11 @@ def _tables(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _check(store: Store, orders: Sequence[ExportOrder]) -> None:
+async def _check(store: Store, orders: Sequence[ExportOrder]) -> None:
     """Raise NotFound for a stage that the ledger does not know, or that has no decision in this time; InvalidRequest
     for one whose actions come with requests.
     """
-    served = audit.stages(store)
+    served = await asyncio.to_thread(audit.stages, store)
     for order in orders:
         stage = order.stage
         if stage not in served:
@@ -217,6 +276,20 @@ def _check(store: Store, orders: Sequence[ExportOrder]) -> None:
         if served[stage].has_request_actions:
             problem = f"the actions of {stage!r} come with each request: an export has columns for declared nudges"
             raise InvalidRequest(Problem("stage", problem, "name a stage whose nudges are declared"))
-        wanted = DecisionFilter(stage, since=order.since or 0, until=LAST if order.until is None else order.until)
-        if not store.decisions_found(wanted, 0, LAST, 1):
+        if not await _has_decisions(store, order):
             raise NotFound("stage", f"{stage!r} has no decisions in this time", "wait for some, or name another time")
+
+
+async def _has_decisions(store: Store, order: ExportOrder) -> bool:
+    """Whether an export would have any: looked for from the newest on, SPAN numbers at a time, so that others read the
+    ledger in between.
+    """
+    wanted = DecisionFilter(order.stage, since=order.since or 0, until=LAST if order.until is None else order.until)
+    newest = (await asyncio.to_thread(store.last)).decision
+    above, before = await asyncio.to_thread(between, store, order.since, order.until, newest)
+    while before > above + 1:
+        floor = max(above, before - SPAN - 1)
+        if await asyncio.to_thread(store.decisions_found, wanted, floor, before, 1):
+            return True
+        before = floor + 1
+    return False

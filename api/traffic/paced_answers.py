@@ -24,6 +24,8 @@ MOST = 128
 SECONDS = 60.0
 """An answer that a client has not taken by then is given up, and its connection closed."""
 
+_PACED = "journey_bandit.paced"  # mark in the scope of a request whose route paces its answer
+
 Refuse = Callable[[HTTPScope], Response[bytes]]
 """Makes the answer that stands in for a large one of which there are too many."""
 
@@ -40,7 +42,8 @@ class PacedAnswer:
     """Answer to one request on its way to the server: `send` stands for the server's. Small answers pass as they are.
 
     A large answer is replaced by a refusal if as many as may be are sent already. One that takes longer than it may is
-    cut: its connection is closed, because the length that its head announced is not reached.
+    cut: its connection is closed, because the length that its head announced is not reached. One that its route paces
+    (`paced_by_route`) passes as it is.
     """
 
     def __init__(self, large: LargeAnswers, scope: HTTPScope, send: Send):
@@ -51,7 +54,7 @@ class PacedAnswer:
         """Send an ASGI message of the answer. Returns when the client's system has taken all but the last piece."""
         if self._over:
             return
-        full = self._large.sending >= self._large.most
+        full = self._large.sending >= self._large.most and _PACED not in self._scope
         if full and message["type"] == "http.response.start" and _length(message) >= LARGE:
             self._over = True
             await self._refused()
@@ -79,6 +82,13 @@ class PacedAnswer:
             last = start + PIECE >= len(body)
             piece = body[start : start + PIECE]
             await self._send({"type": "http.response.body", "body": piece, "more_body": more or not last})
+
+
+def paced_by_route(scope: Any) -> None:
+    """Say of a request, by its ASGI scope, that its route sends pieces of at most PIECE bytes, and bounds how many such
+    answers there are and how long they take.
+    """
+    scope[_PACED] = True
 
 
 async def nothing() -> Any:

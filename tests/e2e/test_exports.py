@@ -66,6 +66,8 @@ class Service:
                 stderr=file,
                 env={**os.environ, "TMPDIR": str(self.home)},
             )
+
+    def wait_until_ready(self) -> None:
         processes.wait(self.process, f"{self.url}/health/ready", self.log, PATIENCE)
         httpx.get(f"{self.url}/v1/policies?wait=true", timeout=PATIENCE).raise_for_status()
 
@@ -81,9 +83,15 @@ class Service:
         with httpx.stream("GET", f"{self.url}/v1/export?stage=cart", timeout=COMMAND_PATIENCE) as reply:
             yield reply
 
-    def begun(self) -> socket.socket:
-        """A connection that asked for an export and has no answer yet; its folder is there."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+    def begun(self, room: int = 0) -> socket.socket:
+        """A connection that asked for an export and has no answer yet; its folder is there. `room`: bytes that its
+        system takes of an answer that it does not read, 0 for as many as it likes.
+        """
+        connection = socket.socket()
+        if room:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        connection.settimeout(PATIENCE)
+        connection.connect(("127.0.0.1", self.port))
         connection.sendall(b"GET /v1/export?stage=cart HTTP/1.1\r\nHost: x\r\n\r\n")
         assert eventually(self.folders)
         return connection
@@ -93,6 +101,7 @@ class Service:
 def serving(ledger: Path, folder: Path) -> Iterator[Service]:
     service = Service(ledger, folder)
     try:
+        service.wait_until_ready()
         yield service
     finally:
         service.process.kill()
@@ -172,7 +181,28 @@ def test_the_end_of_a_service_leaves_nothing_and_what_a_killed_one_left_is_remov
         assert len(service.folders()) == 1
     with serving(ledger, tmp_path) as service:
         assert service.folders() == []
-        with service.begun():
+        with service.begun() as connection:
             service.process.send_signal(signal.SIGTERM)
+            head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 30" in head.lower()
+            assert json.loads(body)["detail"].startswith("the service stops")
             assert service.process.wait(PATIENCE) == 0
             assert service.folders() == []
+        assert "was given up" in service.log.read_text("utf-8")
+        no_errors(service)
+
+
+def test_the_end_of_a_service_cuts_what_a_slow_client_has_not_taken(ledger: Path, tmp_path: Path) -> None:
+    with serving(ledger, tmp_path) as service, service.begun(room=4_096) as connection:
+        assert b"200 OK" in connection.recv(1_000)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(PATIENCE) == 0
+        assert service.folders() == []
+        assert "was given up while it was sent" in service.log.read_text("utf-8")
+        no_errors(service)
+
+
+def no_errors(service: Service) -> None:
+    said = service.log.read_text("utf-8")
+    assert [word for word in ("ERROR", "Traceback", "cut the requests", "an export was sent") if word in said] == []

@@ -88,6 +88,27 @@ def test_a_password_is_neither_among_the_arguments_nor_in_the_problem(
     assert "secret" not in said
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "error: old\nerror: postgresql://u:secret@db/x cannot be reached:\n  server\n  gave up → wait\n",
+            "postgresql://***@db/x cannot be reached: server gave up → wait",
+        ),
+        ("Usage: export\n\nError: No such option: --a\nDid you mean --b?\n", "No such option: --a Did you mean --b?"),
+        ("Traceback\nMemoryError\n", "MemoryError"),
+        ("", "it ended with status 1"),
+    ],
+)
+def test_the_whole_reason_of_a_child_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, reason: str
+) -> None:
+    monkeypatch.setattr(child_commands, "_CHILD", f"import sys; sys.stderr.write({said!r}); sys.exit(1)")
+    with pytest.raises(RemoteError) as found:
+        export("sqlite:///none.db", ORDER, tmp_path / "log")
+    assert str(found.value) == reason
+
+
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """A child that waits where the command would begin; gives the number of its process once it runs, else 0."""
     begun = tmp_path / "begun"

@@ -1,5 +1,6 @@
 """Folders of exports: private, kept while their process lives, and removed by the next one otherwise."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,50 @@ def test_another_process_that_lives_keeps_its_folder(tmp_path: Path) -> None:
         child.kill()
     export_folders.remove_left()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is removed"])
+def test_one_that_a_starting_service_removes_before_it_is_locked_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    times, held, files = [1], list[int](), set(os.listdir("/proc/self/fd"))
+    make, lock_it = tempfile.mkdtemp, fcntl.flock
+
+    def made(**given: Any) -> str:
+        path: str = make(**given)
+        if moment == "before it is opened" and times and times.pop():
+            os.rmdir(path)
+        return path
+
+    def locked(lock: int, how: int) -> None:
+        if times and times.pop():
+            if moment == "before it is locked":
+                os.rmdir(os.readlink(f"/proc/self/fd/{lock}"))
+            else:
+                held.append(os.open(os.readlink(f"/proc/self/fd/{lock}"), os.O_RDONLY))
+                lock_it(held[0], how)
+        lock_it(lock, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    monkeypatch.setattr(fcntl, "flock", locked)
+    folder = export_folders.new()
+    assert folder.path.is_dir()
+    assert times == []
+    folder.remove()
+    for one in held:
+        os.close(one)
+    assert set(os.listdir("/proc/self/fd")) == files
+
+
+def test_one_that_cannot_be_opened_keeps_no_other_from_being_removed(caplog: pytest.LogCaptureFixture) -> None:
+    left = export_folders.new()
+    os.close(left.lock)
+    home = left.path.parent
+    (home / "export-!").write_text("a file", encoding="utf-8")  # it comes first
+    (home / "export-~").symlink_to(home)
+    export_folders.remove_left()
+    assert sorted(one.name for one in home.glob("export-*")) == ["export-!", "export-~"]
+    assert caplog.text.count("was not removed") == 2
 
 
 def test_what_cannot_be_removed_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
