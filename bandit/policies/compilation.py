@@ -40,17 +40,15 @@ class Compilation(NamedTuple):
     unread: str = ""
 
 
-def start(folder: str = "") -> Compilation | None:
-    """Use compiled kernels in this process from now on, unless they give other numbers here; None if there is no
-    compiler. `folder`: where what is compiled is kept; empty: it is compiled anew. A service calls it once, before it
-    decides. Whatever goes wrong is said, and decisions are computed without a compiler.
+def start(folder: str = "") -> Compilation:
+    """Use compiled kernels in this process from now on, unless they give other numbers here. `folder`: where what is
+    compiled is kept; empty: it is compiled anew. A service calls it once, before it decides. Whatever goes wrong, a
+    compiler that is not there included, is said, and decisions are computed without one.
     """
+    name, unread = "numba", ""
     try:
         version = importlib.metadata.version("numba")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    name, unread = f"numba {version}", ""
-    try:
+        name = f"numba {version}"
         try:
             found = _compiled(folder and f"{folder}/{_meaning(version)}")
         except Exception as error:

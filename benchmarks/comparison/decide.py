@@ -16,6 +16,7 @@ installed is named and left out. Growth is of ours alone: by arms, by features, 
 """
 
 import argparse
+import importlib.util
 import os
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before numpy reads them
@@ -177,8 +178,10 @@ def contest(d: int, rounds: int) -> None:
 
 def compiled_kernels() -> CompiledKernels | None:
     """Compiled kernels, not in use yet; None without numba. Raises RuntimeError if they give other numbers."""
+    if importlib.util.find_spec("numba") is None:
+        return None
     tried = compilation.start()
-    if tried and tried.unused:
+    if tried.unused:
         raise RuntimeError(f"{tried.compiler} is not used: {tried.unused}")
     found = compiled.kernels()
     compiled.use(None)

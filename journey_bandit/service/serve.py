@@ -88,15 +88,14 @@ def serve(**given: Any) -> None:
 
 def _compile(*, needed: bool) -> None:
     """Decide by compiled code, where its extra, `fast`, is installed. InvalidRequest if it is not and is `needed`."""
-    folder = _kept_in()
-    if importlib.util.find_spec("numba"):
-        log.info("loading compiled code, or compiling it, which takes half a minute once (%s)", folder or "not kept")
-    tried = compilation.start(folder)
-    if tried is None:
+    if importlib.util.find_spec("numba") is None:
         if needed:
             fix = "pip install 'journey-bandit[fast]', or leave --compiled out"
             raise InvalidRequest(Problem("compiled", "there is no compiler: numba is not installed", fix))
         return
+    folder = _kept_in()
+    log.info("loading compiled code, or compiling it, which takes half a minute once (%s)", folder or "not kept")
+    tried = compilation.start(folder)
     if tried.unread:
         log.warning("what was compiled is not read from %s, nor kept: %s; remove that folder", folder, tried.unread)
     if tried.unused:
@@ -107,12 +106,12 @@ def _compile(*, needed: bool) -> None:
 
 def _kept_in() -> str:
     """Folder for what is compiled: NUMBA_CACHE_DIR, else one in the user's cache; empty if there can be none."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or users / "journey-bandit" / "compiled")
+    named, users = os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
+        folder = Path(named) if named else Path(users).expanduser() / "journey-bandit" / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
+    except (OSError, RuntimeError):  # read-only, or a user without a home
         return ""
     return str(folder)
 

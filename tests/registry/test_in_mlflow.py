@@ -20,7 +20,7 @@ from journey_bandit.registry.ui import links, models
 from journey_bandit.workflows import publishing
 from journey_bandit.workflows.publishing import PublishRequest
 from tests.registry.conftest import HOST, MODEL, STAGE, Shop
-from tests.waiting import COMMAND_PATIENCE, PATIENCE
+from tests.waiting import COMMAND_PATIENCE, PATIENCE, eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -165,8 +165,10 @@ def test_each_column_of_the_view_has_its_head_in_a_wide_window(served: Served, b
     assert {"tags.review", "metrics.p_loss", "metrics.exp_loss", "metrics.n", "metrics.ess"} <= set(wanted)
     reviewer = Reviewer(browser, WIDE, served.link(MODEL))
     reviewer.places((*FIRST, *(f"{kind}.`{name}`" for kind, name in (one.split(".", 1) for one in wanted))))
-    heads = reviewer.page.locator(".ag-header-cell").all_inner_texts()
-    assert heads[3:-1] == [*(one.split("`")[1] for one in FIRST), *(one.split(".", 1)[1] for one in wanted)]
+    heads = reviewer.page.locator(".ag-header-cell")
+    names = [*(one.split("`")[1] for one in FIRST), *(one.split(".", 1)[1] for one in wanted)]
+    eventually(lambda: heads.all_inner_texts()[3:-1] == names)  # heads are drawn after their cells
+    assert heads.all_inner_texts()[3:-1] == names
     assert reviewer.page.get_by_text("Request error").count() == 0
     reviewer.context.close()
 
