@@ -195,7 +195,8 @@ class PostgresConnections:
         conn = self.writer()
         outermost = conn.status == TransactionStatus.IDLE
         try:
-            with conn.transaction():
+            with ExitStack() as begun:
+                conn = self._begin(begun, conn, again=outermost)
                 if outermost and self.shared:
                     self._take_turn(conn)
                 yield conn
@@ -214,6 +215,19 @@ class PostgresConnections:
             if isinstance(error, psycopg.Error):
                 raise Unavailable(f"the ledger could not be written: {error}") from error
             raise
+
+    def _begin(self, begun: ExitStack, conn: PostgresConnection, *, again: bool) -> PostgresConnection:
+        """Begin a transaction, and return its connection: with `again` another one where this was lost, because nothing
+        was done in it yet.
+        """
+        try:
+            begun.enter_context(conn.transaction())
+        except psycopg.OperationalError:
+            if not again:
+                raise
+            conn = self.writer()
+            begun.enter_context(conn.transaction())
+        return conn
 
     def _take_turn(self, conn: PostgresConnection) -> None:
         """Wait until no other process is in a transaction that writes, and look at what they appended."""
