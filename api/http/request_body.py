@@ -5,7 +5,6 @@ Litestar's own `data:` parameters convert laxly ("0.5" becomes a number) and ans
 A typed msgspec decoder on the raw bytes (`BodyShape`) is strict, immune to nesting, and cheaper.
 """
 
-import asyncio
 import functools
 import re
 import types
@@ -21,6 +20,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.types import Receive
 
 from api.http import field_fixes, lenient_json
+from api.traffic.shared_deadline import Deadlines
 from bandit.errors import InvalidRequest, Problem
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ SECONDS = 8.0  # a body that takes longer is given up: before the server is, whe
 _IDENTITY, _GZIP = ("", "identity"), ("gzip", "x-gzip")
 _MEMBERS = 1000  # gzip members of one body
 _PIECE = 65_536
+_DEADLINES = Deadlines(SECONDS)
 
 _FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
 _FEW = 10  # flaws named in one error
@@ -112,25 +113,21 @@ async def received(receive: Receive, most: int) -> bytes:
     """Bytes of a body as they were sent, at most so many. Raises ClientException: 413 for more, 408 if they do not
     arrive within 8 seconds, 400 if the client went away.
     """
+    parts, size = list[bytes](), 0
     try:
-        async with asyncio.timeout(SECONDS):
-            return await _received(receive, most)
+        with _DEADLINES.wait():
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientException("the client went away before its body was complete")
+                size += len(message["body"])
+                if size > most:
+                    raise RequestEntityTooLarge
+                parts.append(message["body"])
+                if not message.get("more_body", False):
+                    return b"".join(parts)
     except TimeoutError:
         raise ClientException("the body did not arrive in time", status_code=408) from None
-
-
-async def _received(receive: Receive, most: int) -> bytes:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientException("the client went away before its body was complete")
-        size += len(message["body"])
-        if size > most:
-            raise RequestEntityTooLarge
-        parts.append(message["body"])
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def inflated(raw: bytes, most: int) -> bytes:

@@ -19,6 +19,7 @@ from tests.pages.shop_site import (
     nudge,
     serving,
 )
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,8 @@ def shop(browser: Any, shared: Any, service: Service) -> Iterator[Shop]:
 
     service_server = serving(functools.partial(ServiceHandler, service))
     with service_server as service.url, serving(functools.partial(SiteHandler, pages, csp)) as url:
-        pages["/app.js"] = APP.replace("SERVICE", service.url)
+        patience = str(round(PATIENCE * 1000))
+        pages["/app.js"] = APP.replace("SERVICE", service.url).replace("PATIENCE", patience)
         made = Shop(browser, shared, service, pages, url)
         yield made
         violations = made.close()

@@ -35,11 +35,12 @@ document.addEventListener('securitypolicyviolation', against)
 const changed = ({ type }) => type === 'decided' || window.changes.push(type)
 window.start = (options, user = 'u1', more) => {
   window.changes = []
-  window.journey = new Journey({ key: 'pub_shop', onChange: changed, ...options })
+  window.journey = new Journey({ key: 'pub_shop', onChange: changed, patience: PATIENCE, ...options })
   window.journey.identify(user, more)
 }
 window.ready = true
 """
+"""Script of the page. Its patience is that of the tests: a busy machine is no slow service."""
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Coats</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="/shop.css"><link rel="icon" href="data:,">

@@ -82,7 +82,7 @@ def test_retries_have_the_same_id(shop: Shop, service: Service) -> None:
 
 def test_a_slow_service_shows_nothing_and_nothing_counts(shop: Shop, service: Service) -> None:
     held = Held(service)
-    page = shop.page(stopped=True)
+    page = shop.page(stopped=True, start="{patience: undefined}")
     page.evaluate("window.given = 'nothing'; journey.nudge().then((one) => (window.given = one)); 0")
     assert eventually(lambda: service.of("decisions"))
     page.clock.run_for(1999)

@@ -33,7 +33,7 @@ from api.stores.sql.rows.decisions import (
     decision_row,
     decisions_of,
     earlier_of,
-    insert,
+    insert_rows,
     marks,
     outcome_of,
     outcome_row,
@@ -99,10 +99,10 @@ class SqlDecisionLog(SqlPart):
                 self._specs = self._specs_of(conn.execute(SPECS).fetchall())
                 keys = {digest: key for key, digest, _ in self._specs}
             rows = [(seq, keys[d.stage_digest], *decision_row(d)) for seq, d in plan.decisions]
-            conn.executemany(insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
+            insert_rows(conn, "decisions", ("seq", "spec", *DECISION_COLUMNS), rows)
             waiting = [(seq, d.expires) for seq, d in plan.decisions if d.is_actionable]
-            conn.executemany("INSERT INTO pending VALUES (?, ?)", waiting)
-            conn.executemany(insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
+            insert_rows(conn, "pending", ("decision_seq", "due"), waiting)
+            insert_rows(conn, "outcomes", OUTCOME_COLUMNS, [outcome_row(o) for o in plan.outcomes])
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
             conn.executemany("INSERT OR IGNORE INTO uncorrected VALUES (?)", [(seq,) for seq in plan.corrected])
         return kept, noted

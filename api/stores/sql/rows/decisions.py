@@ -3,14 +3,17 @@
 MessagePack, which keeps its bits.
 """
 
+import functools
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from api.stores.sql.connection import SqlConnection
 from bandit.arrays import Array
 from bandit.belief import X_GRID
 from bandit.catalogue.model import NONE
@@ -37,6 +40,7 @@ _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Loss
 _decode = msgspec.json.Decoder().decode
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_PHI = np.zeros((0, 0))
+_TOGETHER = (64, 32, 16, 8, 4, 2, 1)  # rows of one statement: few statements, so that they stay prepared
 
 
 def decision_row(d: Decision) -> tuple[Any, ...]:
@@ -206,9 +210,22 @@ def columns_of(alias: str) -> str:
     return ", ".join(f"{alias}.{c}" for c in ("seq", "spec", *DECISION_COLUMNS))
 
 
-def insert(table: str, columns: Sequence[str]) -> str:
-    """Statement that appends a row of these columns."""
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)})"  # noqa: S608
+@functools.cache
+def insert(table: str, columns: tuple[str, ...], rows: int = 1) -> str:
+    """Statement that appends so many rows of these columns."""
+    each = f"({marks(columns)})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([each] * rows)}"  # noqa: S608
+
+
+def insert_rows(conn: SqlConnection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+    """Append rows of these columns, many in one statement: between two statements other threads take the interpreter's
+    lock, and the writer waits for it.
+    """
+    at = 0
+    for size in _TOGETHER:
+        while len(rows) - at >= size:
+            conn.execute(insert(table, columns, size), list(chain.from_iterable(rows[at : at + size])))
+            at += size
 
 
 def marks(values: Collection[Any]) -> str:
