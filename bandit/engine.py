@@ -24,7 +24,7 @@ from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
 from bandit.propensity import draw, transforms
-from bandit.propensity.floor import affordable, affordable_one, apportioned, apportioned_many
+from bandit.propensity.floor import affordable, afforded, apportioned, apportioned_many
 from bandit.propensity.mixture import half_and_half
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
@@ -295,6 +295,10 @@ def _final(live: PreparedPolicy, scores: Scores, eligible: Mask, account: LossAc
         p = transforms.top_two_many(p, spec.top_two) if many else transforms.top_two(p, spec.top_two)
     account = account or live.snapshot.loss_account
     share = spec.traffic if account is None else spec.traffic * account.share
+    policy = spec.policy
+    if not many and spec.floor is None and isinstance(policy, Centred):
+        gain, cost = _worth(live)
+        return afforded(p, scores.mean, gain, cost, share, policy.prior_mean, eligible)
     if share < 1.0:
         p = transforms.ramp(p, share)
     floor = _floor(live, scores, share, eligible, bounded=account is not None)
@@ -302,7 +306,7 @@ def _final(live: PreparedPolicy, scores: Scores, eligible: Mask, account: LossAc
 
 
 def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask, *, bounded: bool) -> float | Array:
-    """Least probability of each eligible arm: as declared; else what the policy can afford, (k,) or (n, k), or its
+    """Least probability of each eligible arm: as declared; else what the policy can afford in n rows, (n, k), or its
     share of the standard floor where a loss account bounds a policy that cannot tell (a judged candidate).
     """
     spec, policy = live.snapshot.stage_spec, live.snapshot.stage_spec.policy
@@ -312,11 +316,15 @@ def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask, *
         return share * spec.common_floor
     if spec.floor is not None or not isinstance(policy, Centred):
         return spec.common_floor
-    arms = live.posterior.arms if isinstance(live.posterior, CentredPosterior) else spec.arm_economics
-    if eligible.ndim == 1:
-        rows = zip(arms.gain.tolist(), scores.mean.tolist(), arms.cost.tolist(), strict=True)
-        return affordable_one([g * m - c for g, m, c in rows], eligible.tolist(), share, policy.prior_mean)
-    return affordable(arms.gain * scores.mean - arms.cost, eligible, share, policy.prior_mean)
+    gain, cost = _worth(live)
+    return affordable(gain * scores.mean - cost, eligible, share, policy.prior_mean)
+
+
+def _worth(live: PreparedPolicy) -> tuple[Array, Array]:
+    """Gain and cost (k,) of the arms, by which floors are afforded."""
+    known = live.posterior
+    arms = known.arms if isinstance(known, CentredPosterior) else live.snapshot.stage_spec.arm_economics
+    return arms.gain, arms.cost
 
 
 def _check(live: PreparedPolicy, x: Array, eligible: Mask) -> None:

@@ -43,6 +43,23 @@ class Schema(NamedTuple):
     features: dict[str, Feature]
     columns: tuple[str, ...]  # d names
     keys: tuple[str, ...]  # d
+    numbers: dict[str, "_Range"]  # of those features that are numbers
+
+
+class _Range(NamedTuple):
+    """Range of a number: its ends, and ln(1 + high − low) on a logarithmic scale, 0 on a linear one."""
+
+    low: float
+    high: float
+    logarithm: float
+
+    def scaled(self, value: float) -> float:
+        """Column of a value in the range, in [−1, 1]."""
+        if self.logarithm:
+            scaled = 2.0 * math.log1p(value - self.low) / self.logarithm - 1.0
+        else:
+            scaled = 2.0 * (value - self.low) / (self.high - self.low) - 1.0
+        return round(scaled * X_GRID) / X_GRID  # ties to even
 
 
 def schema(features: dict[str, Feature]) -> Schema:
@@ -54,7 +71,13 @@ def schema(features: dict[str, Feature]) -> Schema:
         columns += own
         keys += [f"{column}: {meaning}" for column in own]
         missing.append(f"{name} missing")
-    return Schema(features, (*columns, *missing), (*keys, *missing))
+    numbers = {name: _range(feature) for name, feature in features.items() if feature.type == "number"}
+    return Schema(features, (*columns, *missing), (*keys, *missing), numbers)
+
+
+def _range(feature: Feature) -> _Range:
+    low, high = float(feature.min or 0.0), float(feature.max or 0.0)
+    return _Range(low, high, math.log1p(high - low) if feature.scale == "log" else 0.0)
 
 
 def middle(feature: Feature) -> float:
@@ -72,7 +95,7 @@ def of(stage: Stage) -> Schema:
     if not isinstance(stage.policy, Shared):
         return schema(stage.features)
     columns = ("1", *(f"hashed {i}" for i in range(1, stage.policy.columns)))
-    return Schema({}, columns, columns)
+    return Schema({}, columns, columns, {})
 
 
 def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
@@ -91,6 +114,10 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
     for name, feature in layout.features.items():
         value = context.get(name)
         missing.append(float(value is None))
+        span = layout.numbers.get(name)
+        if span and (type(value) is float or type(value) is int) and span.low <= value <= span.high:
+            x.append(span.scaled(value))  # what most requests send: no call for it
+            continue
         try:
             x += _columns(name, feature, feature.default if value is None else value, notes)
         except _RefusedError as refused:
@@ -203,13 +230,9 @@ def _shown(value: Given) -> str:
 
 
 def _scaled(name: str, feature: Feature, value: float, notes: list[str]) -> float:
-    low, high = float(feature.min or 0.0), float(feature.max or 0.0)
-    if not low <= value <= high:
-        clipped = min(max(value, low), high)
-        notes.append(f"{name}: {value:g} is outside [{low:g}, {high:g}], clipped to {clipped:g}")
+    span = _range(feature)
+    if not span.low <= value <= span.high:
+        clipped = min(max(value, span.low), span.high)
+        notes.append(f"{name}: {value:g} is outside [{span.low:g}, {span.high:g}], clipped to {clipped:g}")
         value = clipped
-    if feature.scale == "log":
-        scaled = 2.0 * math.log1p(value - low) / math.log1p(high - low) - 1.0
-    else:
-        scaled = 2.0 * (value - low) / (high - low) - 1.0
-    return round(scaled * X_GRID) / X_GRID  # ties to even
+    return span.scaled(value)

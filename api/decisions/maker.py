@@ -128,7 +128,11 @@ class DecisionMaker:
         """
         request = self._named(request)
         made = self._by_journey(request, now, page) if request.stage is None else self._by_stage(request, now, page)
-        return made._replace(again=lambda later: self.prepare(request, later, page), known=self._known)
+
+        def again(later: int) -> PendingDecision:
+            return self.prepare(request, later, page)
+
+        return PendingDecision(made.decision, made.reused, made.reserved, again, self._known)
 
     def _by_stage(self, request: DecisionRequest, now: int, page: PageView | None) -> PendingDecision:
         assert request.stage is not None  # noqa: S101 - `prepare` looked

@@ -127,10 +127,13 @@ class DecisionService:
         """Reply to one request, its decision durable. Raises InvalidRequest, NotFound (stage), Conflict (the id of
         another request), Overloaded and Unavailable.
         """
-        result = (await self.decide_many([request]))[0]
-        if isinstance(result, JourneyBanditError):
-            raise result
-        return result
+        pending = self._prepare(request)
+        if isinstance(pending, JourneyBanditError):
+            raise pending
+        (written,) = await self.writer.write([pending])
+        if isinstance(written, JourneyBanditError):
+            raise written
+        return self.reply(written.decision, duplicate=written.duplicate)
 
     async def decide_on(self, page: PageView, request: DecisionRequest) -> BrowserDecisionReply:
         """Reply to the request of a page, its decision durable, with the words and the evidence to show. Raises as

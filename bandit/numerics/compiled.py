@@ -16,6 +16,7 @@ class CompiledKernels(NamedTuple):
     choice: Callable[..., bool]
     wins: Callable[..., bool]
     drawable: Callable[..., bool]
+    afforded: Callable[..., bool]
     swept: Callable[..., None]
     normal: Array
     logistic: Array

@@ -23,7 +23,7 @@ from bandit.policies import quadratic_forms
 from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import ArmEconomics
 from bandit.propensity import correlated, kernels, normal_tables
-from bandit.propensity.floor import apportioned
+from bandit.propensity.floor import afforded, apportioned
 
 _INNER = ("below", "chance", "scores", "whether", "trapezoid", "given_factor", "nearly")
 _CASES = 40  # random cases of each shape in which compiled code must end in the same bits
@@ -98,6 +98,10 @@ def differing(found: CompiledKernels) -> str:
             floors = rng.choice((0.0, 1e-4, 0.02, 0.1), k)
             if found.drawable(share, floors, may, out) and out.tolist() != apportioned(share, floors, may).tolist():
                 return f"floors of {k} arms"
+            gain, cost, traffic = rng.uniform(0.5, 1.0, k), rng.uniform(0.0, 0.1, k), rng.choice((0.01, 0.5, 1.0))
+            around = (rng.random(k), gain, cost, traffic, rng.random(), may)
+            if found.afforded(share, *around, out) and out.tolist() != afforded(share, *around).tolist():
+                return f"afforded floors of {k} arms"
         root = rng.normal(size=(4 * k, 8 * k))
         a, pivots = root @ root.T, np.empty(3 * k)
         ours, theirs = arithmetic.swept(a.copy(), pivots), a.copy()
@@ -154,5 +158,7 @@ def _compiled(folder: str) -> CompiledKernels:
         numba.boolean(*(table, array, array, places, array, array, flags, number, numba.boolean, table, table, table)),
     )
     drawable = made(kernels.drawable, numba.boolean(array, array, flags, array))
+    register_jitable(error_model="numpy")(kernels.drawable)
+    afforded = made(kernels.afforded, numba.boolean(array, array, array, array, number, number, flags, array))
     swept = made(kernels.swept, numba.void(table, array))
-    return CompiledKernels(choice, wins, drawable, swept, normal_tables.together(), logistic.together())
+    return CompiledKernels(choice, wins, drawable, afforded, swept, normal_tables.together(), logistic.together())

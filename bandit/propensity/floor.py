@@ -20,6 +20,7 @@ from bandit.arrays import Array, Mask
 from bandit.errors import PropensityError
 from bandit.numerics import compiled
 from bandit.propensity.gaussian import TOLERANCE
+from bandit.propensity.transforms import ramp
 
 UNITS = 2**24
 """What is drawn from are whole numbers of 1/UNITS."""
@@ -49,6 +50,21 @@ def affordable_one(utility: list[float], eligible: list[bool], share: float, rat
     best = max(u for u, may in zip(utility, eligible, strict=True) if may)
     afforded, most = _AFFORDED * rate * share, _MOST * share
     return np.array([min(most, max(_LEAST_SUPPORT, afforded / max(best - u, _TINY))) for u in utility])
+
+
+def afforded(p: Array, mean: Array, gain: Array, cost: Array, share: float, rate: float, eligible: Mask) -> Array:
+    """Drawable propensities (k,) of p (k,) after the ramp to `share`, with floors as `affordable` makes them of the
+    utilities gain · mean − cost, each (k,). The last step of a decision under the default policy, in one. Raises
+    PropensityError as `floored`.
+    """
+    kernels = compiled.kernels()
+    if kernels is not None:
+        drawable = np.empty(len(p))
+        if kernels.afforded(p, mean, gain, cost, share, rate, eligible, drawable):
+            return drawable
+    rows = zip(gain.tolist(), mean.tolist(), cost.tolist(), strict=True)
+    floors = affordable_one([g * m - c for g, m, c in rows], eligible.tolist(), share, rate)
+    return apportioned(ramp(p, share) if share < 1.0 else p, floors, eligible)
 
 
 def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:

@@ -24,6 +24,7 @@ _LEAST = 1e-18  # variance of a score
 _WHETHER = 0.7  # of the sd with which the gain of showing a nudge is drawn
 _TINY = 1e-300
 _UNITS, _SHARP = 2**24, 384.0  # as in `floor`, which imports this
+_MOST_FLOOR, _LEAST_SUPPORT, _AFFORDED = 0.01, 1e-4, 0.0005  # the same
 _REACH_SQUARE = 5.0**2
 _ARMS = gaussian.FEW  # arms at most whose correlations are added one by one
 _UNSURE = 1e-9  # sums this close to a bound are left to the other rule, which adds in another order
@@ -354,6 +355,33 @@ def trapezoid(m: Array, s: Array, rho: Array, corrected: bool, normal: Array, p:
     for a in range(k):
         p[a] = p[a] * rate[a]
     return True
+
+
+def afforded(
+    p: Array,
+    mean: Array,
+    gain: Array,
+    cost: Array,
+    share: float,
+    rate: float,
+    eligible: Mask,
+    out: Array,
+) -> bool:
+    """Propensities `out` (k,) that are drawn from, of p (k,) with ramp and floors as a policy can afford them:
+    `floor.afforded`. False: `out` is not to be used.
+    """
+    k, best, floor, ramped = len(p), -np.inf, np.empty(len(p)), np.empty(len(p))
+    for a in range(k):
+        floor[a] = gain[a] * mean[a] - cost[a]
+        if eligible[a] and floor[a] > best:
+            best = floor[a]
+        ramped[a] = share * p[a] if share < 1.0 else p[a]
+    if share < 1.0:
+        ramped[0] += 1.0 - share
+    most, worth = _MOST_FLOOR * share, _AFFORDED * rate * share
+    for a in range(k):
+        floor[a] = min(most, max(_LEAST_SUPPORT, worth / max(best - floor[a], _TINY)))
+    return drawable(ramped, floor, eligible, out)
 
 
 def drawable(p: Array, floor: Array, eligible: Mask, out: Array) -> bool:

@@ -20,7 +20,9 @@ class DrivenLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.timers = list[float]()
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         self.timers.append(when)
         return super().call_at(when, callback, *args, context=context)
 
