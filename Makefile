@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo try test lint bench serve stories review ui docs chaos soak lock audit matrix release-check clients clean help
+.PHONY: demo try test lint bench guard serve stories review ui docs chaos soak lock audit matrix release-check clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.load.http
 	$(BIN)/python -m benchmarks.load.events
 	$(BIN)/python -m benchmarks.load.registry
+
+guard: $(VENV)/run.done  ## what each step of a decision costs, in calls and in processor time, against the last release
+	$(BIN)/python -m benchmarks.guard
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel PORT=8080, no key needed
 	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev --port $(PORT)

@@ -80,6 +80,8 @@ def _said(root: Path) -> Iterator[tuple[str, str]]:
     typescript, document = "clients/typescript/package.json", "docs/reference/openapi.json"
     yield typescript, json.loads((root / typescript).read_text(encoding="utf-8"))["version"]
     yield document, json.loads((root / document).read_text(encoding="utf-8"))["info"]["version"]
+    costs = "benchmarks/released.json"  # python -m benchmarks.guard --record VERSION
+    yield costs, json.loads((root / costs).read_text(encoding="utf-8"))["version"]
 
 
 def licences(root: Path) -> Iterator[str]:

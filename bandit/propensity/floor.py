@@ -60,7 +60,8 @@ def afforded(p: Array, mean: Array, gain: Array, cost: Array, share: float, rate
     kernels = compiled.kernels()
     if kernels is not None:
         drawable = np.empty(len(p))
-        if kernels.afforded(p, mean, gain, cost, share, rate, eligible, drawable):
+        own = p.astype(np.float64), mean.astype(np.float64), gain, cost
+        if kernels.afforded(*own, share, rate, eligible.copy(), drawable):
             return drawable
     rows = zip(gain.tolist(), mean.tolist(), cost.tolist(), strict=True)
     floors = affordable_one([g * m - c for g, m, c in rows], eligible.tolist(), share, rate)

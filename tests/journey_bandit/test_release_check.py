@@ -14,6 +14,7 @@ NAMING = {
     "CITATION.cff": "version: 1.2.0\n",
     "clients/python/pyproject.toml": '[project]\nversion = "1.2.0"\n',
     "clients/typescript/package.json": '{"version": "1.2.0"}',
+    "benchmarks/released.json": '{"version": "1.2.0"}',
     "docs/reference/openapi.json": '{"info": {"version": "1.2.0"}}',
 }
 PYPROJECT = '[project]\nversion = "1.2.0"\nlicense-files = ["LICENSE"]\n'

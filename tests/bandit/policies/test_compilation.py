@@ -111,6 +111,8 @@ def test_what_is_no_law_is_left_to_be_refused(kernels: CompiledKernels, bad: flo
     assert not kernels.wins(mean, np.eye(3), kernels.normal, p)
     assert not kernels.drawable(mean, np.zeros(3), np.ones(3, dtype=np.bool_), p)
     assert not kernels.drawable(np.full(3, 1 / 3), np.full(3, 0.5), np.ones(3, dtype=np.bool_), p)  # floors do not fit
+    around = (np.full(3, 0.1), np.ones(3), np.zeros(3), 0.5, 0.1, np.ones(3, dtype=np.bool_))
+    assert not kernels.afforded(mean, *around, p)
 
 
 def test_elimination_of_many_matrices_has_the_bits_of_each(kernels: CompiledKernels) -> None:
@@ -122,7 +124,7 @@ def test_elimination_of_many_matrices_has_the_bits_of_each(kernels: CompiledKern
         assert ours.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("name", ["choice", "wins", "drawable", "swept"])
+@pytest.mark.parametrize("name", ["choice", "wins", "drawable", "afforded", "swept"])
 def test_a_kernel_that_gives_other_numbers_is_found_out(kernels: CompiledKernels, name: str) -> None:
     right = getattr(kernels, name)
 

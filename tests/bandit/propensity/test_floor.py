@@ -11,10 +11,12 @@ from scipy import optimize
 
 from bandit.arrays import Array, Ints, Mask
 from bandit.errors import PropensityError
+from bandit.propensity import transforms
 from bandit.propensity.floor import (
     UNITS,
     affordable,
     affordable_one,
+    afforded,
     apportioned,
     apportioned_many,
     floored,
@@ -244,6 +246,19 @@ def test_floors_that_are_affordable_have_the_same_bits_one_by_one_and_many_at_on
     many = affordable(utility, eligible, share, rate)
     for row, (one, may) in zip(many, zip(utility, eligible, strict=True), strict=True):
         assert affordable_one(one.tolist(), may.tolist(), share, rate).tobytes() == row.tobytes()
+
+
+@given(seeds, st.integers(2, 24), st.sampled_from((0.01, 0.3, 1.0)), st.floats(1e-6, 1.0))
+def test_what_is_drawn_from_under_afforded_floors_has_the_same_bits_one_by_one_and_many_at_once(
+    seed: int, k: int, share: float, rate: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    p, eligible = distributions(rng, 12, k)
+    mean, gain, cost = rng.random((12, k)), rng.uniform(0.5, 1.0, k), rng.uniform(0.0, 0.1, k)
+    ramped = transforms.ramp(p, share) if share < 1.0 else p
+    many = apportioned_many(ramped, affordable(gain * mean - cost, eligible, share, rate), eligible)
+    for row, one, own, may in zip(many, p, mean, eligible, strict=True):
+        assert afforded(one, own, gain, cost, share, rate, may).tobytes() == row.tobytes()
 
 
 # -- floors that do not fit ------------------------------------------------------------------------------------
