@@ -5,6 +5,7 @@ the ledger has to replace.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
@@ -280,8 +281,8 @@ class Learner:
         for name, raised in alarms.items():
             self._look_again(name, {alarm.reporter for alarm in raised})
         self._settled((m.decision, done, m.settled) for m, done in zip(matured, settlements, strict=True))
-        for settlement in settlements:
-            self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
+        for row, many in Counter((one.stage, one.why) for one in settlements).items():
+            self._metrics.settlements.labels(*row).inc(many)
         return len(found)
 
     def acknowledge(self, asked: AlarmAcknowledgement) -> AlarmAcknowledgement:

@@ -34,12 +34,16 @@ def _past(store: Store, settled: Sequence[tuple[Decision, Settlement]]) -> Recen
         there=np.zeros(shape, dtype=bool),
     )
     for i, mine in enumerate(found):
+        if not mine:
+            continue
         m = len(mine)
         earlier.at[i, :m] = [one.at for one in mine]
         earlier.nudge[i, :m] = [one.nudge for one in mine]
         earlier.propensity[i, :m] = [one.propensity for one in mine]
         earlier.there[i, :m] = True
-    days = np.array([day_of(specs[d.stage_digest], d.expires - d.at) for d, _ in settled])
+    windows = [(d.stage_digest, d.expires - d.at) for d, _ in settled]
+    long = {window: day_of(specs[window[0]], window[1]) for window in set(windows)}
+    days = np.array([long[window] for window in windows])
     opted_out = np.array([_opted_out(d, mine) for (d, _), mine in zip(settled, found, strict=True)], dtype=bool)
     at = np.array([d.at for d, _ in settled], dtype=np.int64)
     return recent(at, earlier, opted_out, np.zeros(n, dtype=bool), days)
@@ -49,5 +53,6 @@ def _opted_out(decision: Decision, earlier: Sequence[EarlierDecision]) -> bool:
     """Whether nudges are refused for want of a consent that the person's decision before, newest first, still had,
     after a nudge.
     """
-    refused = any(reason.startswith(NO_CONSENT) for reason in decision.excluded.values())
-    return refused and bool(earlier) and not earlier[0].refused and any(one.nudge for one in earlier)
+    if not earlier or earlier[0].refused or not any(one.nudge for one in earlier):
+        return False
+    return any(reason.startswith(NO_CONSENT) for reason in decision.excluded.values())

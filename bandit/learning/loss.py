@@ -5,6 +5,7 @@ The service's learner, audits and the simulator put the stage's decisions into a
 time, so that a receipt computes it again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -148,13 +149,16 @@ def counts(decision: Decision, spec: Stage, live: Stage) -> bool:
 def exposures(made: Sequence[Decision], spec: Stage, live: Stage, names: tuple[str, ...]) -> Exposures:
     """Exposures of decisions made under `spec`, over the arms `names`, their contexts as `live` encodes them."""
     known = set(spec.arms)
+    long = {window: day_of(spec, window) for window in {d.expires - d.at for d in made}}
+    refused = {tuple(d.excluded) for d in made}
+    may = {some: [arm in known and arm not in some for arm in names] for some in refused}
     return Exposures(
         x=recoded(np.array([d.x for d in made]), spec, live),
         propensity=propensities(made, spec.arms, names),
         baseline=np.array([float(d.mean[0]) for d in made]),
-        eligible=np.array([[arm in known and arm not in d.excluded for arm in names] for d in made]),
+        eligible=np.array([may[tuple(d.excluded)] for d in made]),
         at=np.array([d.at for d in made], dtype=np.int64),
-        day=np.array([np.floor(d.at / day_of(spec, d.expires - d.at)) for d in made]).astype(np.int64),
+        day=np.array([math.floor(d.at / long[d.expires - d.at]) for d in made], dtype=np.int64),
     )
 
 

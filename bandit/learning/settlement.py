@@ -14,6 +14,7 @@ from bandit.belief import Belief, empty
 from bandit.catalogue.model import Stage
 from bandit.learning import rewards
 from bandit.learning.recoding import recoded
+from bandit.learning.rewards import SettledReward
 from bandit.records import Decision, MaturedDecision, Settlement
 from bandit.snapshot import Snapshot
 
@@ -23,18 +24,7 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     learned its site (τ, ν), by the policy that learns it: that of `live`. `now` in µs is when they are settled. Raises
     nothing for decisions that the ledger admitted; the order of `matured` is that of the result.
     """
-    current = spec.schema == live.stage_spec.schema
-    verdicts = [
-        rewards.settle(
-            spec,
-            m.outcomes,
-            holdout=m.decision.holdout,
-            current=current,
-            deferred=m.decision.deferred,
-            over_limit=not m.decision.contribution,
-        )
-        for m in matured
-    ]
+    verdicts = _verdicts(spec, matured, current=spec.schema == live.stage_spec.schema)
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
     declared, shown = live.stage_spec.arms, [spec.belief_row(m.decision.arm) for m in matured]
     known = [i for i, arm in enumerate(shown) if verdicts[i].learned and arm in declared]
@@ -67,6 +57,23 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
         )
         for i, (m, v) in enumerate(zip(matured, verdicts, strict=True))
     ]
+
+
+def _verdicts(spec: Stage, matured: Sequence[MaturedDecision], *, current: bool) -> list[SettledReward]:
+    """Final reward of each; that of decisions of which nothing was reported once for all that are alike."""
+    found, silent = list[SettledReward](), dict[tuple[bool, bool, bool], SettledReward]()
+    for m in matured:
+        like = m.decision.holdout, m.decision.deferred, not m.decision.contribution
+        verdict = None if m.outcomes else silent.get(like)
+        if verdict is None:
+            holdout, deferred, over_limit = like
+            verdict = rewards.settle(
+                spec, m.outcomes, holdout=holdout, current=current, deferred=deferred, over_limit=over_limit
+            )
+            if not m.outcomes:
+                silent[like] = verdict
+        found.append(verdict)
+    return found
 
 
 def propensities(made: Sequence[Decision], declared: tuple[str, ...], arms: tuple[str, ...]) -> Array:

@@ -23,7 +23,8 @@ from api.stores.sql.rows import learning
 from api.stores.sql.rows.decisions import (
     SETTLEMENT_COLUMNS,
     columns_of,
-    insert,
+    delete_rows,
+    insert_rows,
     marks,
     settlement_of,
     settlement_row,
@@ -57,12 +58,12 @@ class SqlLearningState(SqlDecisionLog):
         with self._ledger.transaction() as conn:
             last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
             rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
-            conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
-            done = [(s.decision_seq,) for s in settlements if not s.corrects]
-            if conn.executemany("DELETE FROM pending WHERE decision_seq = ?", done).rowcount != len(done):
+            insert_rows(conn, "settlements", ("seq", *SETTLEMENT_COLUMNS), rows)
+            done = [s.decision_seq for s in settlements if not s.corrects]
+            if delete_rows(conn, "pending", "decision_seq", done) != len(done):
                 raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
-            done = [(s.decision_seq,) for s in settlements if s.corrects] + [(seq,) for seq in standing]
-            if conn.executemany("DELETE FROM uncorrected WHERE decision_seq = ?", done).rowcount != len(done):
+            done = [*(s.decision_seq for s in settlements if s.corrects), *standing]
+            if delete_rows(conn, "uncorrected", "decision_seq", done) != len(done):
                 raise LedgerError("the ledger refused a row: nothing new was reported of a settled decision")
             versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
             conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))

@@ -194,7 +194,7 @@ def _unpacked(blob: bytes, d: int) -> Array:
 
 def _arrays(blobs: Sequence[bytes], kind: np.dtype[Any]) -> Sequence[Array]:
     """Array (width,) of each blob; rows of one matrix where all blobs are as wide."""
-    if len({len(blob) for blob in blobs}) > 1:
+    if len(set(map(len, blobs))) > 1:
         return [np.frombuffer(blob, dtype=kind).astype(np.float64) for blob in blobs]
     table = np.frombuffer(b"".join(blobs), dtype=kind).astype(np.float64)
     return list(table.reshape(len(blobs), -1) if len(table) else np.zeros((len(blobs), 0)))
@@ -226,6 +226,24 @@ def insert_rows(conn: SqlConnection, table: str, columns: tuple[str, ...], rows:
         while len(rows) - at >= size:
             conn.execute(insert(table, columns, size), list(chain.from_iterable(rows[at : at + size])))
             at += size
+
+
+def delete_rows(conn: SqlConnection, table: str, column: str, values: Sequence[int]) -> int:
+    """Delete the rows of a table that have one of these values in a column, many in one statement, as `insert_rows`
+    does; returns how many there were.
+    """
+    at = deleted = 0
+    for size in _TOGETHER:
+        while len(values) - at >= size:
+            deleted += conn.execute(delete(table, column, size), values[at : at + size]).rowcount
+            at += size
+    return deleted
+
+
+@functools.cache
+def delete(table: str, column: str, values: int) -> str:
+    """Statement that deletes the rows that have one of so many values in a column."""
+    return f"DELETE FROM {table} WHERE {column} IN ({marks(range(values))})"  # noqa: S608
 
 
 def marks(values: Collection[Any]) -> str:
