@@ -298,7 +298,7 @@ class _Counted(CreditableDecision):
     looks = 0
 
     @property
-    def expires(self) -> int:  # type: ignore[override]
+    def expires(self) -> int:
         _Counted.looks += 1
         return self[4]
 
