@@ -181,7 +181,7 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
     policy = live.snapshot.stage_spec.policy
     if not isinstance(policy, Shared):
         raise InvalidRequest(Problem("stage", "its nudges are declared", 'declare policy = { name = "shared" }'))
-    phi = policy.encode(ask.context, ask.actions)
+    phi = policy.encode(ask.context, ask.actions, salt)
     names = tuple(action.id for action in ask.actions)
     may = [name for name in names if name not in ask.refused]
     if not may:

@@ -41,11 +41,13 @@ MOST = 5000
 
 _CHUNK = 2000  # events of one submission
 _AT_ONCE = 64  # events that are read without a pause
+_AHEAD = 86_400_000_000  # µs that clocks of clients may be ahead
 
 
 class ReceivedEvent(NamedTuple):
     """Event as a client sent it, of whatever protocol. `at`: when it happened (µs since 1970), or None for now;
-    `time_field`: what the client calls that field, for errors. `user` and `alias` are ids of one person.
+    `time_field`: what the client calls that field, for errors. `user` and `alias` are ids of one person. `earlier_id`:
+    the id under which an earlier version would have recorded the event, if that is another one.
     """
 
     id: str
@@ -55,6 +57,7 @@ class ReceivedEvent(NamedTuple):
     properties: Mapping[str, object]
     at: int | None
     time_field: str = "occurred_at"
+    earlier_id: str = ""
 
 
 class EventReceipt(NamedTuple):
@@ -94,6 +97,7 @@ class EventService:
         self._maker = maker
         self._salt = salt
         self._clock = clock
+        self._began = clock()
         self._metrics = metrics
 
     async def take(
@@ -105,6 +109,7 @@ class EventService:
         the same ids.
         """
         now = self._clock()
+        sent = await self._as_before(sent)
         read = list[tuple[Event, tuple[str, ...]] | InvalidRequest]()
         for start in range(0, len(sent), _AT_ONCE):
             some = sent[start : start + _AT_ONCE]
@@ -156,6 +161,10 @@ class EventService:
         """
         return hashlib.blake2b(words, digest_size=16, key=self._salt, person=b"event").hexdigest()
 
+    def earlier_id_of(self, words: bytes) -> str:
+        """Id that versions before 0.2 gave an event that brings none: a hash without a key, 32 hex digits."""
+        return hashlib.blake2b(words, digest_size=16).hexdigest()
+
     def reports(self, name: str) -> bool:
         """Whether an event that the app calls so reports an outcome, such as a purchase."""
         return self._rules.named.get(name, "") in self._rules.outcomes
@@ -187,6 +196,30 @@ class EventService:
             excluded=eligible.excluded,
         )
 
+    async def _as_before(
+        self, sent: Sequence[ReceivedEvent | InvalidRequest]
+    ) -> Sequence[ReceivedEvent | InvalidRequest]:
+        """The events, of which those that an earlier version has recorded have the id that it gave them, so that they
+        are known again. An event that happened later than a day after this service began was sent to no earlier one,
+        and is not looked up: clients' clocks may be so far ahead.
+        """
+        until = self._began + _AHEAD
+        old = [
+            one.earlier_id
+            for one in sent
+            if isinstance(one, ReceivedEvent) and one.earlier_id and (one.at is None or one.at < until)
+        ]
+        if not old:
+            return sent
+        kept = {one: self._kept_id(one) for one in old}
+        known = await asyncio.to_thread(self._store.recorded_events, list(kept.values()))
+        return [
+            one._replace(id=one.earlier_id)
+            if isinstance(one, ReceivedEvent) and kept.get(one.earlier_id) in known
+            else one
+            for one in sent
+        ]
+
     def _read(self, sent: ReceivedEvent, now: int, reporter: str) -> tuple[Event, tuple[str, ...]] | InvalidRequest:
         """The event as the ledger keeps it, and notes on what it does not keep."""
         name = self._rules.named.get(sent.name, "")
@@ -198,7 +231,7 @@ class EventService:
         except InvalidRequest as error:
             return error
         event = Event(
-            id=self._pseudonym(sent.id) if self._catalogue.personal_ids is True else sent.id,
+            id=self._kept_id(sent.id),
             user=engine.user_hash(self._salt, user),
             alias=engine.user_hash(self._salt, alias) if alias else None,
             at=at,
@@ -208,6 +241,10 @@ class EventService:
             reporter=reporter,
         )
         return event, properties.notes
+
+    def _kept_id(self, sent: str) -> str:
+        """Id of an event as the ledger keeps it."""
+        return self._pseudonym(sent) if self._catalogue.personal_ids is True else sent
 
     def _pseudonym(self, text: str) -> str:
         return engine.pseudonym(self._salt, text)

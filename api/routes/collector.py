@@ -80,4 +80,5 @@ def _sent(given: dict[str, Any], events: EventService) -> ReceivedEvent | Invali
     at = None if event.creation_date is None else round(min(max(event.creation_date, -1e12), 1e12) * 1e6)
     words = msgspec.json.encode(given, order="deterministic")  # it has no id: the same words are the same event
     details = event.tracking_event_details if isinstance(event.tracking_event_details, dict) else {}
-    return ReceivedEvent(f"track:{events.id_of(words)}", event.key, event.user_key, None, details, at, "creationDate")
+    ids = f"track:{events.id_of(words)}", f"track:{events.earlier_id_of(words)}"
+    return ReceivedEvent(ids[0], event.key, event.user_key, None, details, at, "creationDate", ids[1])

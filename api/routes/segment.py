@@ -280,24 +280,29 @@ class _SegmentReader:
             raise InvalidRequest(Problem("previousId", "missing, or userId is", "send both: they are one person"))
         at = self._time(given)
         alias = previous if what == "alias" else anonymous if user else None
+        own, earlier = self._ids(given, raw, at)
         return ReceivedEvent(
-            self._id(given, raw, at),
+            own,
             self._name(what, given),
             user or anonymous or "",
             alias,
             self._properties(what, given),
             at,
             "timestamp",
+            earlier,
         )
 
-    def _id(self, given: Mapping[str, Any], raw: bytes, at: int | None) -> str:
-        """The client's id. A call made by hand may have none: the same words of the same time are the same message."""
+    def _ids(self, given: Mapping[str, Any], raw: bytes, at: int | None) -> tuple[str, str]:
+        """The client's id, and what an earlier version made of it. A call made by hand may have none: the same words of
+        the same time are the same message.
+        """
         own = identifier(given.get("messageId"))
         if own is not None and len(own) <= 128:
-            return own
+            return own, ""
         if own is None and at is None:
-            return str(uuid7.uuid7())
-        return self._events.id_of(own.encode(errors="surrogatepass") if own else raw)
+            return str(uuid7.uuid7()), ""
+        words = own.encode(errors="surrogatepass") if own else raw
+        return self._events.id_of(words), self._events.earlier_id_of(words)
 
     def _name(self, what: object, given: Mapping[str, Any]) -> str:
         """What the event is called: a track by its own name, a page by "page:Name" if that is declared, or "page"."""

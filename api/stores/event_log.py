@@ -133,6 +133,10 @@ class EventLog(Protocol):
         """Events numbered above `after` with their numbers, in the order in which they came, at most so many."""
         ...
 
+    def recorded_events(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids under which an event is recorded."""
+        ...
+
     def last_event(self) -> int:
         """Number of the newest event, 0 before any."""
         ...

@@ -9,8 +9,10 @@ so the credits in the end do not depend on the order in which things were heard 
 credited.
 """
 
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from bandit.catalogue.journey_rules import Credit
@@ -92,6 +94,8 @@ class Attribution(NamedTuple):
     uncredited: list[UncreditedReport]
 
 
+_FITS = 3
+
 Credits = Mapping[tuple[str, str], CreditState]
 """(event, stage) → what it was credited with before."""
 
@@ -147,6 +151,8 @@ class _StageAttribution:
     ):
         self._rules, self._name, self._stage = rules, name, stage
         self._candidates = candidates
+        self._made = [one.at for one in candidates]
+        self._open_until = list(itertools.accumulate((one.expires for one in candidates), max))  # those up to each
         self._before = before
         self._found = found
 
@@ -308,18 +314,35 @@ class _StageAttribution:
         if not self._candidates:
             self._miss(report, "no decision", f"no decision of this user at stage {self._name} was open then or later")
             return None
-        open_ = [i for i, c in enumerate(self._candidates) if c.at <= at < c.expires]
-        if not open_:
+        if next(self._open(at), None) is None:
             self._miss(report, "no open decision", "no decision was made before it with its window still open")
             return None
-        meant = [i for i in open_ if _means(self._candidates[i], named)]
-        if not meant:
+        best, choice = -1, None
+        for i in self._open(at):
+            if _means(self._candidates[i], named) and (fit := self._fit(credit.kind, self._candidates[i], at)) > best:
+                best, choice = fit, i
+            if best == _FITS:
+                break
+        if choice is None:
             self._miss(report, "another nudge", f"{credit.by} names {named!r}, and no open decision is that")
-            return None
-        if credit.kind == "opt_out":  # of a nudge, where one was shown
-            meant = [i for i in meant if self._candidates[i].arm != NONE] or meant
-        shown = [i for i in meant if self._shown(self._candidates[i], at)]
-        return (shown if shown and credit.kind != "activation" else meant)[-1]
+        return choice
+
+    def _open(self, at: int) -> Iterator[int]:
+        """Places of the decisions whose window was open at a time, the last first. Looks at no others but for those
+        whose window is shorter than an earlier one's.
+        """
+        i = bisect_right(self._made, at)
+        while i and self._open_until[i - 1] > at:
+            i -= 1
+            if self._candidates[i].expires > at:
+                yield i
+
+    def _fit(self, kind: OutcomeKind, candidate: CreditableDecision, at: int) -> int:
+        """How well a decision fits a report, up to _FITS: an opt-out is of a nudge, where one was shown; what is not an
+        activation passes over decisions that wait for theirs.
+        """
+        of_nudge = kind != "opt_out" or candidate.arm != NONE
+        return 2 * of_nudge + (kind == "activation" or self._shown(candidate, at))
 
     def _shown(self, candidate: CreditableDecision, at: int) -> bool:
         """Whether the user had seen it by then, as far as is known."""

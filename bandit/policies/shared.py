@@ -65,7 +65,7 @@ class Shared(
 
     Fields: sds are in logits: of the common rate, and of what all features of a context, or of an action, or all pairs
     of them do together. `prior_mean`: expected reward before any data. `columns`: D. `alpha`: scale of the posterior
-    sd.
+    sd. `personal`: features say something of a person, so that their columns are found by a keyed hash.
     """
 
     prior_mean: Rate = 0.1
@@ -75,13 +75,15 @@ class Shared(
     pair_sd: Positive = 0.5
     columns: Annotated[int, msgspec.Meta(ge=8, le=1024)] = 128
     alpha: Alpha = 0.5
+    personal: bool | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
 
     @property
-    def meaning(self) -> tuple[float, ...]:
+    def meaning(self) -> tuple[float | str, ...]:
         """Parameters that the columns of φ depend on: old sums say nothing under another value, so
         `Stage.learning_digest` holds it.
         """
-        return (self.columns, self.context_sd, self.action_sd, self.pair_sd)
+        keyed = ("personal",) if self.personal is True else ()
+        return (self.columns, self.context_sd, self.action_sd, self.pair_sd, *keyed)
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:  # noqa: ARG002
         """Layout of one block that every action reads; the scales of feature groups are in φ."""
@@ -89,16 +91,18 @@ class Shared(
         precision[0], mean[0] = 1.0 / (self.base_sd * self.base_sd), arithmetic.logit(self.prior_mean)
         return Layout(d, ((0,),), precision, mean)
 
-    def encode(self, context: Objects, actions: Sequence[Action]) -> Array:
-        """Features φ (K, D) of K actions on the 2⁻¹² grid, within [−1, 1]. Raises InvalidRequest for no or too many
-        actions, for an id that is there twice, and for what is no feature, naming it.
+    def encode(self, context: Objects, actions: Sequence[Action], salt: bytes) -> Array:
+        """Features φ (K, D) of K actions on the 2⁻¹² grid, within [−1, 1]. `salt`: secret of the ledger, by which
+        features are hashed that are declared `personal`; others do not depend on it. Raises InvalidRequest for no or
+        too many actions, for an id that is there twice, and for what is no feature, naming it.
         """
         _check(actions)
-        about = _hashed(list(_flat(context, "contextFeatures")), "contextFeatures")
+        key = salt if self.personal is True else b""
+        about = _hashed(list(_flat(context, "contextFeatures")), "contextFeatures", key)
         phi = np.zeros((len(actions), self.columns))
         for row, action in zip(phi, actions, strict=True):
             path = f"actions[{action.id}].features"
-            own = _hashed([(f"id={action.id}", 1.0), *_flat(action.features, path)], path)
+            own = _hashed([(f"id={action.id}", 1.0), *_flat(action.features, path)], path, key)
             groups = (about.of(_CONTEXT), own.of(_ACTION), own.paired(about))
             for sd, features in zip((self.context_sd, self.action_sd, self.pair_sd), groups, strict=True):
                 features.add(row, sd)
@@ -215,8 +219,8 @@ def _count(value: Any, depth: int) -> int:
 class HashedFeatures(NamedTuple):
     """Hashed features: n features as numbers of 64 bits, and their values.
 
-    A name is hashed by BLAKE2b (8 bytes, big-endian). The number h of a feature in its group g, and of the pair of an
-    action's a with a context's c, is
+    A name is hashed by BLAKE2b (8 bytes, big-endian), with a key where features are personal. The number h of a feature
+    in its group g, and of the pair of an action's a with a context's c, is
 
         mix(h + g),   mix(mix(a) + c),   mix(v): v ^= v>>30; v *= 0xbf58476d1ce4e5b9; v ^= v>>27;
                                                  v *= 0x94d049bb133111eb; v ^= v>>31    (splitmix64, modulo 2⁶⁴)
@@ -248,16 +252,17 @@ class HashedFeatures(NamedTuple):
 _CONTEXT, _ACTION = np.uint64(1), np.uint64(2)
 
 
-def _hashed(features: list[tuple[str, float]], path: str) -> HashedFeatures:
+def _hashed(features: list[tuple[str, float]], path: str, key: bytes) -> HashedFeatures:
     if len(features) > _FEATURES:
         raise InvalidRequest(Problem(path, f"{len(features)} features", f"send {_FEATURES} at most"))
-    numbers = np.array([_number(name) for name, _ in features], dtype=np.uint64)
+    numbers = np.array([_number(name, key) for name, _ in features], dtype=np.uint64)
     return HashedFeatures(numbers, np.array([value for _, value in features], dtype=np.float64))
 
 
 @lru_cache(maxsize=65_536)
-def _number(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+def _number(name: str, key: bytes) -> int:
+    person = b"feature" if key else b""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, key=key, person=person).digest(), "big")
 
 
 def _mixed(v: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -55,7 +55,9 @@ def decided(live: engine.PreparedPolicy, x: NDArray[np.float64]) -> list[bytes]:
 def ranked() -> list[bytes]:
     """Actions of a request, under a shared model."""
     policy, rng = Shared(columns=128), np.random.default_rng(5)
-    phi = policy.encode([{"hour": 7.5}], [Action(f"a{i}", [{"price": i / 7, "kind": "x" * (i % 3)}]) for i in range(9)])
+    phi = policy.encode(
+        [{"hour": 7.5}], [Action(f"a{i}", [{"price": i / 7, "kind": "x" * (i % 3)}]) for i in range(9)], b"s"
+    )
     rows = np.rint(rng.uniform(-1, 1, (300, 128)) * 4096) / 4096
     sums = empty(1, 128)
     belief = sums._replace(precision=rows.T[None] @ rows / 5, shift=rows[None].sum(axis=1) / 8)

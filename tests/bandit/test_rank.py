@@ -24,6 +24,10 @@ floor = 0.02
 holdout = 0.2
 reward = { kind = "continuous", window = "10m", min = -1.0, max = 1.0 }
 """).stages["offers"]
+DIGESTS = (
+    "30cf93b962ad2497650366ec956bde0e",
+    "91e0def1b6caff6883ec99da186d1910",
+)  # of STAGE, before features could be personal
 CONTEXT: list[dict[str, Any]] = [{"device": "mobile"}]
 ACTIONS = [Action("a", ({"topic": "x"},)), Action("b", ({"topic": "y"},)), Action("c"), Action("d")]
 
@@ -35,7 +39,7 @@ def live() -> PreparedPolicy:
     assert isinstance(policy, Shared)
     rng = np.random.default_rng(0)
     row = rng.integers(0, 4, 30)
-    phi = policy.encode(CONTEXT, ACTIONS)[row]
+    phi = policy.encode(CONTEXT, ACTIONS, b"s")[row]
     reward = np.where(row == 1, 0.6, 0.3)
     tau, nu = policy.sites(empty(1, 32), ONE, phi, taken(30), reward)
     belief = sites(1, phi, taken(30), tau, nu, reward)
@@ -58,6 +62,28 @@ def test_the_stated_probability_is_the_frequency_of_the_draw(live: PreparedPolic
     assert np.abs(shares - p).max() < bound
     assert p[1] == p.max() > 0.3
     assert p.min() >= 0.02
+
+
+def test_personal_features_are_hashed_by_the_salt_and_such_rows_are_recomputed() -> None:
+    """The rows of a declaration that does not say so have the columns and digests that they had before it could, so
+    that what was recorded is learned and evaluated as it was.
+    """
+    policy = STAGE.policy
+    assert isinstance(policy, Shared)
+    found = {}
+    for name, rule in (("plain", policy), ("personal", msgspec.structs.replace(policy, personal=True))):
+        stage = msgspec.structs.replace(STAGE, policy=rule)
+        live = engine.prepare(Snapshot("news", "offers", stage, 0, empty(1, 32)))
+        for salt in (b"s", b"t"):
+            made = found[name, salt] = engine.rank(live, ask(1), now=1, salt=salt)
+            assert made.phi.tobytes() == rule.encode(CONTEXT, ACTIONS, salt).tobytes()
+            assert engine.recompute(live, made, salt).propensity.tobytes() == made.propensity.tobytes()
+    assert found["plain", b"s"].phi.tobytes() == found["plain", b"t"].phi.tobytes()
+    assert len({found[key].phi.tobytes() for key in found}) == 3
+    assert (STAGE.digest(), STAGE.learning_digest()) == DIGESTS
+    personal = msgspec.structs.replace(STAGE, policy=msgspec.structs.replace(policy, personal=True))
+    assert personal.learning_digest() != STAGE.learning_digest()  # old sums say nothing of other columns
+    assert personal.digest() != STAGE.digest()
 
 
 def test_control_events_get_the_first_action_that_may_be_taken(live: PreparedPolicy) -> None:
@@ -105,7 +131,7 @@ nudges.tip = { type = "help", format = "popup" }
 def test_many_requests_at_once_are_ranked_like_each_alone(live: PreparedPolicy) -> None:
     policy = STAGE.policy
     assert isinstance(policy, Shared)
-    x = np.array([policy.encode([{"device": name}], ACTIONS) for name in ("mobile", "desktop")])
+    x = np.array([policy.encode([{"device": name}], ACTIONS, b"s") for name in ("mobile", "desktop")])
     may = np.array([[True, True, True, True], [False, True, True, False]])
     every = live.posterior.choose_many(x, may)
     for i in range(2):

@@ -242,6 +242,10 @@ class MemoryStore(Unshared):
         """As `EventLog.events_after`; looks through all events, which is enough for tests and trials."""
         return list(islice(((seq, event) for seq, event in self._rows.numbered() if seq > after), most))
 
+    def recorded_events(self, ids: Collection[str]) -> set[str]:
+        """As `EventLog.recorded_events`."""
+        return set(self._rows.known(tuple(ids)))
+
     def last_event(self) -> int:
         """As `EventLog.last_event`."""
         return self._rows.arrived

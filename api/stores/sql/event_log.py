@@ -65,6 +65,11 @@ class SqlEventLog(SqlDecisionLog):
         with self._ledger.reading() as conn:
             return SqlEventRows(conn).after(after, most)
 
+    def recorded_events(self, ids: Collection[str]) -> set[str]:
+        """As `EventLog.recorded_events`, on the connection for look-ups."""
+        with self._ledger.looking() as conn:
+            return SqlEventRows(conn).recorded(ids)
+
     def last_event(self) -> int:
         """As `EventLog.last_event`."""
         return self._ledger.number("SELECT coalesce(max(seq), 0) FROM events")

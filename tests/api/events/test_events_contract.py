@@ -112,6 +112,8 @@ def test_an_event_comes_back_as_it_was(ledger: Ledger) -> None:
     ]
     assert ledger.take(*made).taken == ["recorded"] * 3
     assert ledger.store.events([user("ann")]) == sorted(made, key=folding.order)
+    assert ledger.store.recorded_events(["4", "3", made[1].id]) == {"3", made[1].id}
+    assert ledger.store.recorded_events([]) == set()
 
 
 def test_a_late_event_costs_a_bounded_part_of_a_long_journey_and_ends_as_if_all_were_folded(

@@ -257,6 +257,63 @@ def _check(found: list[CreditedOutcome], decisions: list[CreditableDecision]) ->
     assert all(value >= 0.0 for value in net.values())
 
 
+windows = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.integers(1, 40),
+        st.sampled_from(["trust", "none"]),
+        st.none() | st.integers(0, 60),
+    ),
+    max_size=8,
+)
+MUTED = TEXT.replace(
+    "[journey.events.seen]\n", '[journey.events.muted]\nnames = ["Muted"]\n[journey.events.seen]\n'
+).replace("[stages.later]", 'outcomes.muted = { kind = "opt_out" }\n\n[stages.later]', 1)
+
+
+@given(windows, st.sampled_from(["ordered", "seen", "muted"]), st.integers(0, 60), st.sampled_from(["", "trust", "2"]))
+def test_the_decision_of_a_report_is_the_one_that_a_look_at_all_of_them_finds(
+    made: Any, name: str, at: int, named: str
+) -> None:
+    """Windows of any length: one that was opened before may end after one that was opened later."""
+    decisions = [
+        decision(i + 1, "pay", hour, hours, shown)._replace(arm=arm) for i, (hour, hours, arm, shown) in enumerate(made)
+    ]
+    said = {"promotion": str(uuid.UUID(int=2)) if named == "2" else named} if named and name == "seen" else {}
+    found = attribute(folding.rules(parse(MUTED)), [event(name, at, "e", **said)], decisions, {})
+    best = list[CreditableDecision]()
+    for one in sorted(decisions, key=lambda d: (d.at, d.id)):
+        if one.at <= at * HOUR < one.expires and (not said or said["promotion"] in (one.arm, str(one.id))):
+            best.append(one)
+    if name == "muted":
+        best = [one for one in best if one.arm != "none"] or best
+    if name != "seen":
+        best = [one for one in best if one.activated is not None and one.activated <= at * HOUR] or best
+    assert [c.decision for c in found.credited if c.stage == "pay"] == [one.id for one in best[-1:]]
+
+
+class _Counted(CreditableDecision):
+    """Decision that counts how often anybody looks when a window ends."""
+
+    looks = 0
+
+    @property
+    def expires(self) -> int:
+        _Counted.looks += 1
+        return self[4]
+
+
+def test_reports_look_at_the_decisions_that_are_open_and_not_at_all_of_a_person(rules: JourneyFold) -> None:
+    """A thousand reports of one person who was asked about 5,000 times: five million looks at each further report held
+    up everybody's writes for half a second.
+    """
+    decisions = [_Counted(*decision(i, "basket", i, 3)) for i in range(1, 5001)]
+    orders = [event("ordered", 5 * i + 0.5, f"e{i}", order=f"o{i}") for i in range(1000)]
+    _Counted.looks = 0
+    assert len(credited(rules, orders, decisions)) == 999  # nothing was open at the first
+    assert _Counted.looks < 5000 + 4 * 1000
+
+
 # -- facts -----------------------------------------------------------------------------------------------------------
 
 

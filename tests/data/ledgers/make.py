@@ -1,4 +1,5 @@
-"""A small ledger as the service of an older commit wrote it: `python tests/data/ledgers/make.py COMMIT FILE.gz`.
+"""A small ledger as the service of an older commit wrote it: `python tests/data/ledgers/make.py COMMIT FILE.gz`; with
+`--unnamed` at the end, one that has UNNAMED, events that bring no id, and no decisions.
 
 Run it at the root of a checkout. The commit's own code serves, from a copy in a temporary folder, with the packages
 that are installed now. Which commit made which file is in the README beside this.
@@ -23,11 +24,28 @@ import httpx
 from api.server import free_port
 
 HERE = Path(__file__).parent
+UNNAMED: dict[str, list[dict[str, Any]]] = {
+    "/v1/data/collector": [
+        {
+            "events": [
+                {"kind": "tracking", "key": "Order Completed", "userKey": "ann", "creationDate": 1764500000.5},
+                {"kind": "tracking", "key": "Product Viewed", "userKey": "bob", "trackingEventDetails": {"price": 3}},
+            ]
+        }
+    ],
+    "/v1/track": [
+        {"type": "track", "event": "Order Completed", "userId": "ann", "timestamp": "2025-11-30T12:00:00Z"},
+        {"type": "track", "event": "Order Completed", "userId": "bob", "messageId": "long " * 40},
+    ],
+}
+"""Bodies by path: four events, of which two say when they happened."""
 HOST, SALT, SCALE = "127.0.0.1", "pepper", "1e-4"  # a window of 10 hours is 3.6 seconds
 
 
-def main(commit: str, to: Path) -> None:
-    """Serve 30 people, wait until their windows end, then 8 more who stay open; a release where there are releases."""
+def main(commit: str, to: Path, *, unnamed: bool = False) -> None:
+    """Serve 30 people, wait until their windows end, then 8 more who stay open; a release where there are releases. Or
+    tell it the events that are `unnamed`.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         source, port = Path(temporary) / "source", free_port(HOST)
         ledger = Path(temporary) / "shop.db"
@@ -39,12 +57,16 @@ def main(commit: str, to: Path) -> None:
         with subprocess.Popen(command, cwd=source) as server:
             with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=10) as client:
                 until_ready(client)
-                _people(client, range(30))
-                time.sleep(6.0)
-                release(client)
-                _people(client, range(30, 38))
-                _event(client)
+                if unnamed:
+                    tell_unnamed(client)
+                else:
+                    _people(client, range(30))
+                    time.sleep(6.0)
+                    release(client)
+                    _people(client, range(30, 38))
+                    _event(client)
             server.terminate()
+            server.wait()  # the ledger's log is in its file then
         to.write_bytes(gzip.compress(ledger.read_bytes(), mtime=0))
 
 
@@ -92,10 +114,17 @@ def release(client: httpx.Client) -> None:
     client.put("/v1/policies/cart/release", json=body).raise_for_status()
 
 
+def tell_unnamed(client: httpx.Client) -> None:
+    """Tell the events that bring no id."""
+    for path, bodies in UNNAMED.items():
+        for body in bodies:
+            client.post(path, json=body).raise_for_status()
+
+
 def _event(client: httpx.Client) -> None:
     body = {"events": [{"event_id": "e1", "event": "Order Completed", "user_id": "u31"}]}
     client.post("/v1/events", json=body)  # 404 before there were events
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), unnamed="--unnamed" in sys.argv)
