@@ -63,7 +63,7 @@ class StepCost(msgspec.Struct, frozen=True):
     cpu: float
 
 
-class Release(msgspec.Struct, frozen=True):
+class RecordedRelease(msgspec.Struct, frozen=True):
     """Release as it was recorded: its version, the version of Python that ran it ("3.11"), and its costs by step."""
 
     version: str
@@ -208,18 +208,22 @@ def _added(one: float, other: float) -> float:
 
 
 def counted(work: Callable[[], object]) -> int:
-    """Calls of functions in this thread while `work` is done, those of C included."""
+    """Calls of functions in this thread while `work` is done, those of C included. Nothing is collected meanwhile: who
+    wants to be told of that would be counted too.
+    """
     calls = 0
 
     def count(_: FrameType, event: str, __: object) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
+    gc.disable()
     sys.setprofile(count)
     try:
         work()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return calls
 
 
@@ -261,9 +265,9 @@ def measured(rounds: int) -> dict[str, StepCost]:
     return {name: StepCost(number[name], time[name]) for name in number}
 
 
-def released(file: Path = RELEASED) -> Release:
+def released(file: Path = RELEASED) -> RecordedRelease:
     """The last release as it was recorded."""
-    return msgspec.json.decode(file.read_bytes(), type=Release)
+    return msgspec.json.decode(file.read_bytes(), type=RecordedRelease)
 
 
 def python() -> str:
@@ -271,7 +275,7 @@ def python() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def grown(found: dict[str, StepCost], last: Release) -> list[str]:
+def grown(found: dict[str, StepCost], last: RecordedRelease) -> list[str]:
     """Steps that take more than a tenth more calls than in the last release, in words. Nothing is said where another
     Python counted.
     """
@@ -284,7 +288,7 @@ def grown(found: dict[str, StepCost], last: Release) -> list[str]:
     ]
 
 
-def slower(found: dict[str, StepCost], last: Release) -> list[str]:
+def slower(found: dict[str, StepCost], last: RecordedRelease) -> list[str]:
     """Steps that took more than a quarter more processor time than in the last release, in words."""
     return [
         f"{name}: {now.cpu / last.steps[name].cpu:.2f} times the processor time of {last.version}"
@@ -293,7 +297,7 @@ def slower(found: dict[str, StepCost], last: Release) -> list[str]:
     ]
 
 
-def lines(found: dict[str, StepCost], last: Release) -> list[str]:
+def lines(found: dict[str, StepCost], last: RecordedRelease) -> list[str]:
     """Lines of the table."""
     head = f"{'':<20}{'calls':>9}{'× ' + last.version:>9}{'CPU':>9}{'× ' + last.version:>9}"
     if last.python != python():
@@ -315,7 +319,7 @@ def main(given: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     found = measured(options.rounds)
     if options.record:
-        kept = Release(options.record, python(), found)
+        kept = RecordedRelease(options.record, python(), found)
         RELEASED.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
     last = released()
     print("\n".join(lines(found, last)))

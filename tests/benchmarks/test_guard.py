@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from benchmarks import guard
-from benchmarks.guard import Release, StepCost, Workbench
+from benchmarks.guard import RecordedRelease, StepCost, Workbench
 
-LAST = Release("1.0", guard.python(), {"decide": StepCost(100.0, 0.5), "settle": StepCost(200.0, 0.25)})
+LAST = RecordedRelease("1.0", guard.python(), {"decide": StepCost(100.0, 0.5), "settle": StepCost(200.0, 0.25)})
 
 
 @pytest.fixture

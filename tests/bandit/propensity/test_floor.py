@@ -254,6 +254,7 @@ def test_what_is_drawn_from_under_afforded_floors_has_the_same_bits_one_by_one_a
 ) -> None:
     rng = np.random.default_rng(seed)
     p, eligible = distributions(rng, 12, k)
+    eligible[:, 0] = True  # no nudge, to which the ramp gives what the policy does not decide
     mean, gain, cost = rng.random((12, k)), rng.uniform(0.5, 1.0, k), rng.uniform(0.0, 0.1, k)
     ramped = transforms.ramp(p, share) if share < 1.0 else p
     many = apportioned_many(ramped, affordable(gain * mean - cost, eligible, share, rate), eligible)
