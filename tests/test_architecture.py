@@ -1,6 +1,7 @@
 """Who may import whom: packages, the sub-packages within them, and what each may use of others' libraries."""
 
 import ast
+import functools
 import re
 import sys
 from collections import Counter
@@ -133,9 +134,15 @@ def read(packages: tuple[str, ...] = EVERYTHING) -> Sources:
     return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): text for path, text in files.items()}
 
 
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """Tree of a module's text; nobody changes it."""
+    return ast.parse(text)
+
+
 def imports(text: str, modules: Mapping[str, str]) -> Iterator[str]:
     """What a module imports, also inside functions; a relative import keeps its dots."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -173,7 +180,7 @@ def wrong(module: str, name: str) -> str | None:
 def violations(modules: Sources) -> list[str]:
     graph = {module: set(imports(text, modules)) for module, text in modules.items()}
     found = [f"{m} imports {n}: {why}" for m, names in graph.items() for n in sorted(names) if (why := wrong(m, n))]
-    found += [f"{m} opens without a docstring" for m, text in modules.items() if not ast.get_docstring(ast.parse(text))]
+    found += [f"{m} opens without a docstring" for m, text in modules.items() if not ast.get_docstring(parsed(text))]
     rooms = {".".join(module.split(".")[:2]) for module in modules if module.count(".") >= 2}
     found += [f"{name} is not in the table of arrows" for name in sorted(rooms - ARROWS.keys())]
     try:
@@ -186,7 +193,7 @@ def violations(modules: Sources) -> list[str]:
 def shared_names(modules: Mapping[str, str]) -> list[str]:
     """Names of classes that stand for more than one class."""
     names = [
-        node.name for text in modules.values() for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)
+        node.name for text in modules.values() for node in ast.walk(parsed(text)) if isinstance(node, ast.ClassDef)
     ]
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
@@ -201,7 +208,7 @@ def long_functions(modules: Mapping[str, str]) -> list[str]:
     return sorted(
         f"{module}:{node.name}"
         for module, text in modules.items()
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno >= MOST_LINES
     )
