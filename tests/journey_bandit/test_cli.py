@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -380,6 +381,30 @@ def test_an_unknown_command_is_refused() -> None:
 
 def test_the_version_is_told(run: Run) -> None:
     assert "0.2.0" in run("--version").stdout
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_list_of_commands_and_the_version_are_told_without_loading_what_computes(option: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['journey-bandit', {option!r}]; from journey_bandit.main import main; main(); "
+        "print('loaded:', *sorted({'numpy', 'scipy', 'litestar', 'mlflow'} & sys.modules.keys()))"
+    )
+    told = python(code)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "loaded:"
+
+
+def test_the_list_has_the_first_sentence_of_every_commands_help() -> None:
+    context = click.Context(group)
+
+    def listed(of: click.Group) -> list[str]:
+        of.format_commands(context, formatter := click.HelpFormatter(width=400))  # wide: nothing is cut
+        return formatter.getvalue().splitlines()
+
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    loaded = click.Group(commands={name: command for name, command in commands.items() if command is not None})
+    assert len(listed(group)) == 1 + len(commands)
+    assert listed(group) == listed(loaded)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "shop.example"])  # noqa: S104
