@@ -8,10 +8,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from bandit.policies import Linear, Uniform, registry
 from bandit.policies.protocol import ArmEconomics, ExactSites
 from bandit.snapshot import Snapshot, pack, unpack
 from journey_bandit import processes
+from journey_bandit.main import main
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +63,29 @@ def run(*arguments: Any, path: Path | None = None, status: int = 0) -> subproces
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False, env=env, cwd=ROOT)
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """inside(*arguments, status): what the program printed that ran in this process, where what it says is proved and
+    not what it finds.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run_inside(*arguments: Any, status: int = 0) -> Any:
+        monkeypatch.setattr(sys, "argv", ["journey-bandit", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            ended = 0
+        except SystemExit as error:
+            ended = int(error.code or 0)
+        printed = capsys.readouterr()
+        assert ended == status, printed.out + printed.err
+        return printed
+
+    yield run_inside
+    signal.signal(signal.SIGTERM, handler)
 
 
 class Played(NamedTuple):
@@ -427,23 +452,25 @@ def test_the_people_of_the_tutorial_make_a_log_that_can_judge_the_snapshot(tmp_p
     assert "--hold-back" in refused[0]["needed"]
 
 
-def test_a_scenario_of_ones_own_is_simulated_and_its_mistakes_are_named(tmp_path: Path, played: Played) -> None:
+def test_a_scenario_of_ones_own_is_simulated_and_its_mistakes_are_named(
+    tmp_path: Path, played: Played, inside: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(played.site)
     shipped_file = ROOT / "simulations" / "scenarios" / "travel.toml"
     mine = tmp_path / "mine.toml"
     mine.write_text(shipped_file.read_text("utf-8").replace("base = 0.14", "base = 0.3"), "utf-8")
     options = ("--users", 200, "--days", 3, "--seeds", 1, "--backend", "serial", "--out", tmp_path, "--json")
     words = ("simulate", "--app", "travel", "--policy", "softmax", "--policy", "fixed:none", *options)
     theirs, ours = (
-        json.loads(run(*words, *more, path=played.site).stdout)["stages"]["cart"]["fixed:none"]
-        for more in ((), ("--scenario", mine))
+        json.loads(inside(*words, *more).out)["stages"]["cart"]["fixed:none"] for more in ((), ("--scenario", mine))
     )
     assert theirs != ours
     mine.write_text(
         shipped_file.read_text("utf-8").replace("reminder = 0.05, ", "").replace("base =", "bas ="), "utf-8"
     )
-    said = run(*words, "--scenario", mine, path=played.site, status=1).stderr
+    said = inside(*words, "--scenario", mine, status=1).err
     assert "bas: unknown key → did you mean `base`?" in said
-    said = run("simulate", "--app", "gaming", "--scenario", shipped_file, status=1).stderr
+    said = inside("simulate", "--app", "gaming", "--scenario", shipped_file, status=1).err
     assert said.endswith("travel.toml is about travel → give --app travel\n")
 
 
