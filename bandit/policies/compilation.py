@@ -98,8 +98,9 @@ def differing(found: CompiledKernels) -> str:
             floors = rng.choice((0.0, 1e-4, 0.02, 0.1), k)
             if found.drawable(share, floors, may, out) and out.tolist() != apportioned(share, floors, may).tolist():
                 return f"floors of {k} arms"
-            gain, cost, traffic = rng.uniform(0.5, 1.0, k), rng.uniform(0.0, 0.1, k), rng.choice((0.01, 0.5, 1.0))
-            around = (rng.random(k), gain, cost, traffic, rng.random(), may)
+            apart = 10.0 ** rng.uniform(-4.0, 0.0)  # utilities: floors of every kind
+            gain, cost, traffic = rng.uniform(0.9, 1.0, k), apart * rng.random(k), rng.choice((0.01, 0.5, 1.0))
+            around = (apart * rng.random(k), gain, cost, traffic, rng.random(), may)
             if found.afforded(share, *around, out) and out.tolist() != afforded(share, *around).tolist():
                 return f"afforded floors of {k} arms"
         root = rng.normal(size=(4 * k, 8 * k))
