@@ -36,6 +36,7 @@ log = logging.getLogger("journey_bandit.server")
 _HEADER_MS = 5_000  # a client that sends its headers slower is closed
 _UNASSIGNED = range(20_000, 32_768)  # ports below those that Linux (32768) and others (49152) give to connections
 _GRACE_SECONDS = 10  # open requests may finish for so long: more than headers and a body may take
+_LET_GO_SECONDS = 5  # for granian to let go of connections that were ended then
 _GRANIAN_LOGS = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}}}  # into our own log
 _YOUNG, _MIDDLE, _OLD = 20_000, 20, 50  # thresholds of the garbage collector's three generations
 
@@ -188,7 +189,12 @@ def serve(
         log_level=LogLevels.warning,
         log_dictconfig=_GRANIAN_LOGS,
     )
-    server.workers_kill_timeout = _GRACE_SECONDS
+    server.workers_kill_timeout = _GRACE_SECONDS + _LET_GO_SECONDS
+    reaper = ConnectionReaper(port, bounds, metrics or Metrics(), proxies)
+
+    def halt() -> None:
+        reaper.finish(_GRACE_SECONDS)
+        cast(Callable[[], None], server.stop)()
 
     async def run() -> None:
         loop, reloading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
@@ -202,15 +208,14 @@ def serve(
         if early:
             hang_up()
 
-        stop = end.handler(loop, cast(Callable[[], None], server.stop))
+        stop = end.handler(loop, halt)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
         try:
             await server.serve()
         except TimeoutError:
-            log.warning("cut the requests that were not finished %d s after the signal", _GRACE_SECONDS)
+            log.warning("cut the requests that were not finished %d s after the signal", server.workers_kill_timeout)
 
-    reaper = ConnectionReaper(port, bounds, metrics or Metrics(), proxies)
     with lean(), reaper.running(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

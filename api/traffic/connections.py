@@ -4,10 +4,12 @@ Granian accepts connections up to a number and serves them; it knows neither the
 read. So the kernel ends a connection whose answer makes no progress (TCP_USER_TIMEOUT of the listening socket, which
 accepted ones inherit), and a thread looks at the sockets of this process twice a second: where an address, or all of
 them together, hold more than they may, it closes those that have said nothing for longest. Somebody who connects and
-asks at once is served meanwhile, whoever else holds connections.
+asks at once is served meanwhile, whoever else holds connections. When the service stops, the thread ends those of which
+it would wait in vain.
 """
 
 import errno
+import fcntl
 import ipaddress
 import logging
 import os
@@ -16,9 +18,11 @@ import socket
 import stat
 import struct
 import sys
+import termios
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +41,8 @@ _SEND_BYTES = 65_536  # of each connection's answer that wait in the kernel; Lin
 _BACKLOG = 4096  # connections that wait to be accepted
 _SECONDS = 0.5  # between two looks at the sockets
 _SPARE = 256  # files that are not connections: the ledger, logs, webhooks
+_STALLED_SECONDS = 2.0  # without progress of an answer, while the service stops
+_WAITING = struct.Struct("i")  # TIOCOUTQ: bytes that the client's system has not acknowledged
 _SAID = struct.Struct("52xI")  # tcp_info: milliseconds since data came last
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: what the client has not read is thrown away
 _FILES = Path("/proc/self/fd")
@@ -108,13 +114,25 @@ class ConnectionReaper:
     nothing for longest. It counts what it sees and does in the metrics, and says it in the log. `proxies` hold
     connections for many clients, so only the bound of all is theirs.
 
+    `finish` makes it end also, while the service stops, the connections that would hold it up.
+
     It works where the system lists open files in /proc (Linux). Elsewhere `running` says so in the log, and granian's
     own bound in all remains.
     """
 
-    def __init__(self, port: int, bounds: ConnectionBounds, metrics: Metrics, proxies: TrustedProxies | None = None):
-        self._port, self._bounds, self._metrics = port, bounds, metrics
+    def __init__(
+        self,
+        port: int,
+        bounds: ConnectionBounds,
+        metrics: Metrics,
+        proxies: TrustedProxies | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._port, self._bounds, self._metrics, self._clock = port, bounds, metrics, clock
         self._proxies = proxies or TrustedProxies()
+        self._last: float | None = None  # when all that are left end, by the clock; None: the service goes on
+        self._stalled: dict[HeldConnection, tuple[int, float]] = {}
+        self._cut = set[HeldConnection]()
         self._known: dict[tuple[int, int], str] = {}
         self._ended = threading.Event()
         self._closed = 0
@@ -133,6 +151,13 @@ class ConnectionReaper:
         finally:
             self._ended.set()
             thread.join()
+
+    def finish(self, seconds: float) -> None:
+        """From now on, as the service stops, end also connections of whose answer the client takes nothing for two
+        seconds, and in so many seconds all: granian waits for each of them until the process is killed. What the
+        system has of an answer it still delivers.
+        """
+        self._last = self._clock() + seconds
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS):
@@ -153,8 +178,39 @@ class ConnectionReaper:
         above = len(left) - self._bounds.in_all
         if above > 0:
             closed |= self._close(left, above, "all", f"{len(left)} were held in all", self._bounds.in_all)
+        if self._last is not None:
+            closed |= self._finish([one for one in held if one not in closed | self._cut], self._last)
         self._metrics.connections.set(len(held) - len(closed))
         return len(closed)
+
+    def _finish(self, held: Sequence[HeldConnection], last: float) -> set[HeldConnection]:
+        """End those that hold up a service that stops."""
+        now = self._clock()
+        stalled = self._stalled_since(held, now)
+        if now >= last:
+            ended = set(held)
+            if ended:
+                log.warning("cut %d connections that were not finished when the service had to stop", len(ended))
+        else:
+            ended = {one for one, since in stalled.items() if now >= since + _STALLED_SECONDS}
+            if ended:
+                log.info("cut %d connections whose clients take nothing, as the service stops", len(ended))
+        for one in ended:
+            with _same(one.file, one.inode) as connection:
+                if connection is not None:
+                    _shut(connection)
+        self._cut |= ended
+        return ended
+
+    def _stalled_since(self, held: Iterable[HeldConnection], now: float) -> dict[HeldConnection, float]:
+        """When a client was first seen to have taken as much of an answer as now, for those that have not all of it."""
+        before, self._stalled = self._stalled, {}
+        for one in held:
+            waiting = _waiting(one)
+            if waiting:
+                many, since = before.get(one, (waiting, now))
+                self._stalled[one] = waiting, since if many == waiting else now
+        return {one: since for one, (_, since) in self._stalled.items()}
 
     def _held(self) -> list[HeldConnection]:
         """Connections to our port that this process holds."""
@@ -247,10 +303,27 @@ def _quiet(one: HeldConnection) -> int:
         return int(_SAID.unpack(info)[0])
 
 
+def _waiting(one: HeldConnection) -> int:
+    """Bytes of a connection's answers that its client's system has not taken; 0 if it has ended."""
+    with _same(one.file, one.inode) as found:
+        if found is None:
+            return 0
+        return int(_WAITING.unpack(fcntl.ioctl(found, termios.TIOCOUTQ, bytes(_WAITING.size)))[0])
+
+
 def _abort(connection: socket.socket) -> None:
-    """End a connection now. Granian sees its end and lets go of it."""
+    """End a connection now, and throw away what its client has not read. Granian sees its end and lets go of it."""
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    except OSError as error:
+        if error.errno not in (errno.ENOTCONN, errno.EINVAL):  # its client ended it first
+            raise
+    _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    """End a connection. Granian sees its end and lets go of it; the system delivers what it has."""
+    try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError as error:
         if error.errno not in (errno.ENOTCONN, errno.EINVAL):  # its client ended it first

@@ -196,6 +196,7 @@ def test_the_end_of_a_service_leaves_nothing_and_what_a_killed_one_left_is_remov
 def test_the_end_of_a_service_cuts_what_a_slow_client_has_not_taken(ledger: Path, tmp_path: Path) -> None:
     with serving(ledger, tmp_path) as service, service.begun(room=4_096) as connection:
         assert b"200 OK" in connection.recv(1_000)
+        time.sleep(2.0)  # so that the answer waits for a client that takes nothing any more
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(PATIENCE) == 0
         assert service.folders() == []

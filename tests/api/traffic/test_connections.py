@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from api.metrics import Metrics
 from api.server import free_port
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds, ConnectionReaper, affordable, listening, network
+from tests.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 
@@ -177,3 +179,56 @@ def test_bounds_are_what_the_process_may_open_and_the_log_says_so(
     limits[0] = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert affordable(ConnectionBounds(4096, 3000)) == ConnectionBounds(4096, 3000)
     assert len(asked) == 2
+
+
+def filled(server: socket.socket) -> int:
+    """Bytes that a server sends until neither its system nor the client's takes more."""
+    server.setblocking(False)
+    sent = 0
+    while True:
+        try:
+            sent += server.send(bytes(10_000))
+        except BlockingIOError:
+            return sent
+
+
+def received(client: socket.socket) -> int:
+    """Bytes that a client reads until the server's end of the connection."""
+    client.setblocking(True)
+    client.settimeout(PATIENCE)
+    return sum(len(part) for part in iter(lambda: client.recv(65_536), b""))
+
+
+def test_a_service_that_stops_waits_for_no_client_that_takes_nothing(accepting: Accepting) -> None:
+    now = [0.0]
+    reaper = ConnectionReaper(accepting.port, ConnectionBounds(100, 100), Metrics(), clock=lambda: now[0])
+    (stalled, full), (slow, read), (_, idle) = (accepting.connect() for _ in range(3))
+    sent = filled(full)
+    filled(read)
+    for now[0] in (0.0, 10.0):
+        assert reaper.sweep() == 0, "a service that goes on waits as long as the kernel does"
+    reaper.finish(20.0)
+    assert reaper.sweep() == 0
+    now[0] = 11.9
+    assert reaper.sweep() == 0
+    while not select.select([], [read], [], 0)[1]:  # its client takes some, and the server sends more
+        slow.recv(65_536)
+    filled(read)
+    now[0] = 12.0
+    assert reaper.sweep() == 1
+    assert [ended(server) for server in (full, read, idle)] == [True, False, False]
+    assert received(stalled) == sent, "what the system had was not delivered"
+
+
+def test_a_service_that_stops_ends_all_connections_at_last(accepting: Accepting) -> None:
+    now = [0.0]
+    reaper = ConnectionReaper(accepting.port, ConnectionBounds(100, 100), Metrics(), clock=lambda: now[0])
+    client, server = accepting.connect()
+    reaper.finish(10.0)
+    now[0] = 9.9
+    assert reaper.sweep() == 0
+    now[0] = 10.0
+    assert reaper.sweep() == 1
+    assert ended(server)
+    assert received(client) == 0
+    assert reaper.sweep() == 0, "its socket is still open, and was ended before"
