@@ -48,6 +48,11 @@ ends.
 """
 
 
+HEADS = """() => [...document.querySelectorAll('.ag-header-cell')]
+    .sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left).map(head => head.innerText)"""
+"""Texts of the heads of columns, from left to right: in the page's source they stand in the order of their drawing."""
+
+
 class Served(NamedTuple):
     """MLflow on the folder of a demonstration, to which a shop has published."""
 
@@ -105,6 +110,10 @@ class Reviewer:
             self.page.locator(f'.ag-row .ag-cell[col-id="{column}"]').first.wait_for(state="attached")
         found: list[dict[str, Any]] = self.page.evaluate(PLACES, list(columns))
         return found
+
+    def heads(self) -> list[str]:
+        """Texts of the heads from left to right, after those of the run's name and its time, without the duration's."""
+        return [str(text) for text in self.page.evaluate(HEADS)][3:-1]
 
     def click(self, what: Any) -> None:
         """One more click."""
@@ -165,10 +174,9 @@ def test_each_column_of_the_view_has_its_head_in_a_wide_window(served: Served, b
     assert {"tags.review", "metrics.p_loss", "metrics.exp_loss", "metrics.n", "metrics.ess"} <= set(wanted)
     reviewer = Reviewer(browser, WIDE, served.link(MODEL))
     reviewer.places((*FIRST, *(f"{kind}.`{name}`" for kind, name in (one.split(".", 1) for one in wanted))))
-    heads = reviewer.page.locator(".ag-header-cell")
     names = [*(one.split("`")[1] for one in FIRST), *(one.split(".", 1)[1] for one in wanted)]
-    eventually(lambda: heads.all_inner_texts()[3:-1] == names)  # heads are drawn after their cells
-    assert heads.all_inner_texts()[3:-1] == names
+    eventually(lambda: reviewer.heads() == names)  # heads are drawn after their cells
+    assert reviewer.heads() == names
     assert reviewer.page.get_by_text("Request error").count() == 0
     reviewer.context.close()
 
