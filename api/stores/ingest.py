@@ -12,16 +12,23 @@ differs from the credits in force is recorded.
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from api.stores.decision_log import OutcomeReceipt
 from api.stores.event_log import EventCredits, IngestResult, MissedReport, Status
 from bandit.journey import attribution, folding
-from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
+from bandit.journey.attribution import CreditableDecision, CreditedOutcome, Credits, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyFold, JourneyState
 from bandit.records import Event, Outcome
 
 Link = tuple[int, str, bytes]  # when it was said, in which event, the owner
+
+
+class DecisionPlace(NamedTuple):
+    """Place of a decision in the ledger: its number, and when it was made (µs)."""
+
+    seq: int
+    at: int
 
 
 class EventRows(Protocol):
@@ -84,9 +91,15 @@ class EventRows(Protocol):
         """
         ...
 
-    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
-        """Decisions of these users whose window was open at `since` (µs) or later, without those that were "not now":
-        what events may be credited to.
+    def newest_decision(self, users: Collection[bytes], number: int) -> DecisionPlace | None:
+        """Place of the newest decision but `number` of one of these users' ids, of the id where it is newest; None if
+        none has so many.
+        """
+        ...
+
+    def candidates(self, users: Collection[bytes], since: int, first: int = 0) -> list[CreditableDecision]:
+        """Decisions of these users with the number `first` or a later one whose window was open at `since` (µs) or
+        later, without those that were "not now": what events may be credited to.
         """
         ...
 
@@ -117,6 +130,8 @@ LATE = 2000
 """Events of one person that may have happened after one that comes late: beyond, it is refused."""
 REPORTS = 1000
 """Newest events that report something, of one person, which are attributed together."""
+DECISIONS = 2000
+"""Newest decisions of each id of a person that reports are credited to. What happened before them keeps its credit."""
 _PEOPLE = 1000  # whose earlier journeys are remembered
 
 
@@ -328,10 +343,16 @@ def _report(
     events = list((told | {event.id: event for event in new if event.name in rules.outcomes}).values())
     if not events:
         return [], []
-    ids = [event.id for event in events]
-    candidates = rows.candidates(users, min(event.at for event in events))
-    found = attribution.attribute(rules, events, candidates, rows.credits(ids, now))
+    credited = rows.credits([event.id for event in events], now)
+    bound = rows.newest_decision(users, DECISIONS)
+    if bound is not None:
+        events, credited = _since(bound.at, events, credited, {event.id for event in new})
     by_id = {event.id: event for event in events}
+    ids = list(by_id)
+    if not ids:
+        return [], []
+    candidates = rows.candidates(users, min(event.at for event in events), bound.seq if bound else 0)
+    found = attribution.attribute(rules, events, candidates, credited)
     noted = record([_outcome(c, by_id[c.event]) for c in found.credited]) if found.credited else []
     pairs = list(zip(found.credited, noted, strict=True))
     rows.credit([c for c, note in pairs if note.status in ("recorded", "duplicate")])
@@ -342,6 +363,18 @@ def _report(
     ]
     received = {event.id: event.received for event in events}
     return pairs, _missed(rows, ids, [*found.uncredited, *refused], received)
+
+
+def _since(
+    time: int, events: Sequence[Event], credits_: Credits, new: Collection[str]
+) -> tuple[list[Event], dict[tuple[str, str], CreditState]]:
+    """Reports that can still be credited where decisions before a time (µs) are not looked at, and their credits: what
+    happened before it keeps the credit that it has, and is left out if it has none and is not new.
+    """
+    early = {event.id for event in events if event.at < time}
+    kept = {key: state._replace(final=state.final or key[0] in early) for key, state in credits_.items()}
+    told = {event for (event, _), state in credits_.items() if state.outcome}
+    return [event for event in events if event.id not in early or event.id in told or event.id in new], kept
 
 
 def _outcome(credited: CreditedOutcome, event: Event) -> Outcome:

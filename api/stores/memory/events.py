@@ -7,7 +7,7 @@ import msgspec
 
 from api.stores.decision_log import DecisionRecord
 from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
-from api.stores.ingest import Link, family, root_of
+from api.stores.ingest import DecisionPlace, Link, family, root_of
 from bandit.catalogue.model import NONE
 from bandit.journey import folding
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
@@ -108,9 +108,15 @@ class MemoryEventRows:
             else:
                 self._states.pop(root, None)
 
-    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+    def newest_decision(self, users: Collection[bytes], number: int) -> DecisionPlace | None:
+        """As `EventRows.newest_decision`."""
+        made = [list(self._decided([user]))[::-1][number : number + 1] for user in users]
+        return max((DecisionPlace(f.seq, f.decision.at) for found in made for f in found), default=None)
+
+    def candidates(self, users: Collection[bytes], since: int, first: int = 0) -> list[CreditableDecision]:
         """As `EventRows.candidates`, in the order in which the decisions were made."""
-        found = [f for f in self._decided(users) if f.decision.expires > since and f.decision.moment != NOT_NOW]
+        decided = (f for f in self._decided(users) if f.seq >= first)
+        found = [f for f in decided if f.decision.expires > since and f.decision.moment != NOT_NOW]
         return [
             CreditableDecision(d.id, d.stage, d.arm, d.at, d.expires, _activated(f), d.deferred)
             for f in found

@@ -200,6 +200,44 @@ def test_so_many_of_the_newest_reports_are_attributed_together(ledger: Ledger, m
     assert len(ledger.outcomes()[1]) == 31
 
 
+def test_reports_are_credited_to_so_many_of_the_newest_decisions_and_older_ones_keep_their_credits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a person with 60 decisions, 9 are looked at for each report. An order before them is taken back all the same,
+    is not counted again when it is told again, and moves to no other decision.
+    """
+    monkeypatch.setattr(ingest, "DECISIONS", 8)
+    looked, attribute = list[int](), attribution.attribute
+
+    def counting(rules: JourneyFold, events: Sequence[Event], candidates: Sequence[Any], credits_: Any) -> Any:
+        looked.append(len(candidates))
+        return attribute(rules, events, candidates, credits_)
+
+    monkeypatch.setattr(attribution, "attribute", counting)
+    second = 1_000_000
+    for n in range(1, 61):
+        ledger.decided(decision(n, at=n * second))
+        if n in (1, 2, 60):
+            told = event(f"o{n}", "ordered", at=n * second + 1, order=f"n{n}", total=float(n))
+            assert ledger.take(told, now=told.received).credits[told.id].credited
+    assert looked == [1, 2, 9]
+    before = ledger.outcomes()
+    assert {n: [value for _, _, value in found] for n, found in before.items()} == {1: [1.0], 2: [1.0], 60: [1.0]}
+    again = event("again", "ordered", at=second + 2, order="n1", total=9.0)
+    ahead = event("ahead", "ordered", at=second - 1, order="n1", total=9.0)
+    now = START + 61 * second
+    for told, reason in ((again, "same fact"), (ahead, "same fact")):
+        assert ledger.take(told, now=now).credits[told.id].missed["basket"].reason == reason
+    assert ledger.outcomes() == before
+    unknown = event("unknown", "ordered", at=3 * second + 1, order="n3", total=3.0)
+    assert ledger.take(unknown, now=now).credits["unknown"].missed["basket"].reason == "no open decision"
+    ledger.take(event("back", "refunded", at=60 * second + 2, order="n1"), now=now)
+    (kept,) = [one for one in ledger.outcomes()[1] if one not in before[1]]
+    assert kept[1] == "retraction"
+    assert ledger.outcomes().keys() == before.keys()
+    assert max(looked) == 9
+
+
 def test_the_same_event_again_changes_nothing_and_other_content_is_a_conflict(ledger: Ledger) -> None:
     first = event("1", product="shoe")
     ledger.take(first)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
-from api.stores.ingest import Link, family, root_of
+from api.stores.ingest import DecisionPlace, Link, family, root_of
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.known_users import COLUMNS, KnownUsers
 from bandit.catalogue.model import NONE
@@ -125,11 +125,17 @@ class SqlEventRows:
         gone = [(root,) for root, state in states.items() if state is None]
         self._conn.executemany("DELETE FROM journeys WHERE user = ?", gone)
 
-    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+    def newest_decision(self, users: Collection[bytes], number: int) -> DecisionPlace | None:
+        """As `EventRows.newest_decision`, in one query of each id: an index has an id's decisions in order."""
+        query = "SELECT seq, at FROM decisions WHERE user = ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
+        found = [self._conn.execute(query, (user, number)).fetchone() for user in users]
+        return max((DecisionPlace(*row) for row in found if row is not None), default=None)
+
+    def candidates(self, users: Collection[bytes], since: int, first: int = 0) -> list[CreditableDecision]:
         """As `EventRows.candidates`; when a nudge was really shown is looked up among the outcomes."""
         query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED}, d.deferred FROM decisions d
-                    WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
-        rows = self._conn.execute(query, (*users, since, NOT_NOW))
+                    WHERE d.user IN ({_marks(users)}) AND d.seq >= ? AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*users, first, since, NOT_NOW))
         return [
             CreditableDecision(uuid.UUID(bytes=row[0]), row[1], row[2], row[3], row[4], row[5], bool(row[6]))
             for row in rows
