@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bandit import engine
+from bandit.arrays import Array, Mask
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import PropensityError
 from bandit.numerics import arithmetic, compiled, versions
@@ -17,7 +18,7 @@ from bandit.numerics.compiled import CompiledKernels
 from bandit.policies import Centred, Hierarchical, compilation
 from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import ArmEconomics
-from bandit.propensity import correlated, nearly_independent
+from bandit.propensity import correlated, floor, nearly_independent
 from bandit.propensity import kernels as propensity_kernels
 from bandit.propensity.floor import apportioned
 from bandit.snapshot import Snapshot
@@ -137,6 +138,23 @@ def test_a_kernel_that_gives_other_numbers_is_found_out(kernels: CompiledKernels
 
     changed: dict[str, Any] = {name: wrong}
     assert compilation.differing(kernels._replace(**changed)) != ""
+
+
+def test_the_check_gives_no_chance_to_what_may_not_be_shown(
+    kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a chance would be handed out again unit by unit, millions of them, at each start of a service."""
+    apportion, asked = floor.apportioned, []
+
+    def checked(p: Array, least: float | Array, eligible: Mask) -> Array:
+        asked.append(float(p[~eligible].sum()))
+        return apportion(p, least, eligible)
+
+    monkeypatch.setattr(floor, "apportioned", checked)
+    monkeypatch.setattr(compilation, "apportioned", checked)
+    assert compilation.differing(kernels) == ""
+    assert len(asked) > 300
+    assert set(asked) == {0.0}
 
 
 def test_what_differs_is_not_used(kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch) -> None:
