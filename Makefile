@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo try test lint bench guard serve stories review ui docs chaos soak lock audit matrix release-check clients clean help
+.PHONY: demo try test tests lint bench guard serve stories review ui docs chaos soak lock audit matrix release-check clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,7 +20,10 @@ demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real an
 try: $(VENV)/run.done  ## five example apps to click through, with a panel that shows what the service knows: TRY_PORT=8090
 	$(BIN)/journey-bandit try --port $(TRY_PORT)
 
-test: $(VENV)/dev.done clients lint  ## lint, types and tests; hundreds of processes start: none compiles what another has; BLAS has one thread
+test:  ## lint, types and tests, beside each other: tests often wait for processes that they started
+	$(MAKE) --no-print-directory --jobs=3 lint tests
+
+tests: $(VENV)/dev.done clients  ## the tests alone; hundreds of processes start: none compiles what another has; BLAS has one thread
 	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev.done  ## ruff and mypy
