@@ -12,8 +12,8 @@ makes decisions for people most of whom were here before, every fourth is reward
 then the policies are published. Before anything is measured so many rows have settled that sites are matched at once.
 Sizes take turns within a round. Figures are medians over rounds of processor time of the one thread that works.
 
+    look        taking decisions and rewards, once they are committed, into the tables of open decisions and exposures
     due         finding what is due (`Store.matured`)
-    look        taking what was heard since into the tables of open decisions and exposures
     sites       final rewards and sites of the rows (`settle`)
     watch       the watch over those who report rewards
     columns     rows as columns, without what their persons did before
@@ -67,7 +67,6 @@ _KNOWN = 2560  # rows that have settled before anything is measured
 _PARTS = (
     ("due", "_store", "matured"),
     ("write", "_store", "settle"),
-    ("look", Learner, "_look"),
     ("snapshots", Learner, "_pooled"),
     ("update", Learner, "_with_exposures"),
     ("update", learner, "update_of"),
@@ -78,7 +77,7 @@ _PARTS = (
     ("fold", StageStatistics, "fold"),
     ("drop", OpenDecisionTable, "drop"),
 )
-PARTS = tuple(dict.fromkeys(name for name, _, _ in _PARTS))
+PARTS = ("look", *dict.fromkeys(name for name, _, _ in _PARTS))
 
 
 class PartTimes:
@@ -121,9 +120,9 @@ class SettlingService:
 
     def __init__(self, where: str):
         settings = Settings(app="travel", store=where, dev=True, clock="driven", salt="00" * 16)
-        self.clock, self.store, self._round = clocks.DrivenClock(), open_store(settings.store), 0
-        self._catalogue = app()
-        parts = build(SharedResources(settings, self.store, self.clock, Metrics()), self._catalogue, {})
+        self.clock, self.store, catalogue = clocks.DrivenClock(), open_store(settings.store), app()
+        self._half = round(catalogue.stages[STAGE].reward.seconds * 1e6) // 2 + 1  # µs of a window
+        parts = build(SharedResources(settings, self.store, self.clock, Metrics()), catalogue, {})
         self._maker, self.learner = parts.service.maker, parts.worker.learning
         self._rng = np.random.default_rng(1)
 
@@ -133,20 +132,23 @@ class SettlingService:
         self.store.close()
 
     def decide(self, rows: int) -> None:
-        """Make so many decisions, report a reward of every fourth, and let their windows end."""
-        self._round += 1
+        """Make so many decisions with what was published last, report a reward of every fourth, and let half of their
+        windows pass.
+        """
         self.clock.advance(60_000_000)
-        self.learner.publish(self.clock(), force=True)
         specs, now = self.store.specs(), self.clock()
         for start in range(0, rows, _COMMIT):
             made = [self._decision(now) for _ in range(min(_COMMIT, rows - start))]
             self.learner.observe(*self.store.record(made, [], now, specs))
             told = [_rewarded(one, now + 1000) for one in made[::4]]
             self.learner.observe(*self.store.record([], told, now + 1000, specs))
-        self.clock.advance(round(self._catalogue.stages[STAGE].reward.seconds * 1e6) + 1)
+        self.clock.advance(self._half)
 
     def step(self, rows: int) -> float:
-        """Settle the round's decisions in one step: seconds of processor. RuntimeError if not all of them settle."""
+        """Let the windows end, and settle the round's decisions in one step: seconds of processor. RuntimeError if not
+        all of them settle.
+        """
+        self.clock.advance(self._half)
         gc.collect()
         now, start = self.clock(), thread_time()
         found = self.learner.step(now, rows)
@@ -154,6 +156,13 @@ class SettlingService:
         if found != rows:
             raise RuntimeError(f"{found} of {rows} decisions settled: the figures compare nothing")
         return took
+
+    def look(self) -> float:
+        """Take in what was committed: seconds of processor."""
+        gc.collect()
+        start = thread_time()
+        self.learner._look()
+        return thread_time() - start
 
     def publish(self) -> float:
         """Publish what is known: seconds of processor."""
@@ -196,20 +205,23 @@ def measured(service: SettlingService, sizes: list[int], rounds: int, known: int
     """
     for _ in range(known // 256):
         service.decide(256)
+        service.publish()
         service.step(256)
     whole: dict[int, list[float]] = {size: [] for size in sizes}
     parts: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
     published = list[float]()
     for _ in range(rounds):
         for size in sizes:
-            service.decide(size)
-            whole[size].append(service.step(size))
-            published.append(service.publish())
-            service.decide(size)
-            times = PartTimes()
-            with times.counting(service.store):
-                took = service.step(size)
-            parts[size].append({**times.spent, "rest": took - sum(times.spent.values())})
+            looked, times = list[float](), PartTimes()
+            for counting in (contextlib.nullcontext(), times.counting(service.store)):
+                service.decide(size)
+                looked.append(service.look())
+                published.append(service.publish())
+                with counting:
+                    took = service.step(size)
+                whole[size].append(took + looked[-1])
+            times.spent["look"] = looked[-1]
+            parts[size].append({**times.spent, "rest": looked[-1] + took - sum(times.spent.values())})
     rows = {
         str(size): {
             "whole": 1e6 * statistics.median(whole[size]) / size,

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, empty, grid_sums, reward_moments
-from bandit.numerics import arithmetic, compiled, logistic, versions
+from bandit.numerics import arithmetic, compiled, library, logistic, versions
 from bandit.numerics.compiled import CompiledKernels
 from bandit.numerics.logistic import PROBIT
 from bandit.policies import assumed_density, effects, hierarchy, quadratic_forms
@@ -147,20 +147,22 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         """Sites τ (n,), ν (n,) of n rows learned in this order, after what `belief` knows: x (n, k·d) as `design` makes
         it, arm (n,), reward (n,) in [0, 1].
         """
-        layout = self.learned(arms, belief)[0]
+        layout = effects.layout(self.prior, arms, belief)
+        sums = effects.summed(layout, belief)
+        scale = effects.recorded_scale(layout, sums)
+        layout = layout if scale == 1.0 else effects.at_scale(layout, scale)
+        phi, told = _phi(layout, x), layout.precision @ layout.mean
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
-            found = effects.posterior(layout, belief)
-            phi = _phi(layout, x[rows])
-            half, mean = arithmetic.product(phi, found.covariance), arithmetic.applied(phi, found.mean)
+            found = library.factored(sums[0] + layout.precision, sums[1] + told)
             if at_once:
-                tau[rows], nu[rows] = assumed_density.at_once(mean, arithmetic.total((half * phi).T), reward[rows])
+                tau[rows], nu[rows] = assumed_density.at_once(*found.marginals(phi[rows]), reward[rows])
             else:
-                covariance = arithmetic.product(half, phi.T)
-                tau[rows], nu[rows] = assumed_density.sequence(mean, 0.5 * (covariance + covariance.T), reward[rows])
+                tau[rows], nu[rows] = assumed_density.sequence(*found.joint(phi[rows]), reward[rows])
             if rows.stop < len(x):
                 part = self.sums(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
-                belief = Belief(*(a + b for a, b in zip(belief, part, strict=True)))
+                more = effects.summed(layout, part)
+                sums = sums[0] + more[0], sums[1] + more[1]
         return tau, nu
 
     def provisional(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.numerics import arithmetic
+from bandit.numerics import arithmetic, library
 from bandit.policies.hierarchy import Gaussian, PriorScales
 from bandit.policies.protocol import ArmEconomics
 from bandit.policies.scale import SCALES, fitted, likeliest
@@ -139,6 +139,13 @@ def at_scale(plain: CentredLayout, scale: float) -> CentredLayout:
 
 def information(layout: CentredLayout, belief: Belief) -> tuple[Array, Array]:
     """Precision (P, P) and shift (P,) of the coefficients: the prior's and the sums'."""
+    (precision, shift), prior = summed(layout, belief), layout.precision
+    total = precision + prior
+    return 0.5 * (total + total.T), shift + arithmetic.applied(prior, layout.mean)
+
+
+def summed(layout: CentredLayout, belief: Belief) -> tuple[Array, Array]:
+    """Precision (P, P) and shift (P,) that the sums alone say of the coefficients, at any scale."""
     (k, m), d = layout.effect.shape, layout.d
     each = np.empty((k, k, d, d))
     first, second = pairs(k)
@@ -154,9 +161,7 @@ def information(layout: CentredLayout, belief: Belief) -> tuple[Array, Array]:
     for b, reads in enumerate(places):
         for j in reads:
             precision[:, j] += rows[:, b]
-    prior = layout.precision
-    total = precision.transpose(0, 2, 1, 3).reshape(m * d, m * d) + prior
-    return 0.5 * (total + total.T), shift.ravel() + arithmetic.applied(prior, layout.mean)
+    return precision.transpose(0, 2, 1, 3).reshape(m * d, m * d), shift.ravel()
 
 
 def posterior(layout: CentredLayout, belief: Belief) -> Gaussian:
@@ -197,6 +202,26 @@ def most_likely(plain: CentredLayout, belief: Belief) -> float:
     return likeliest(
         lambda scale: known[scale] if scale in known else log_evidences(plain, (scale,), *sums)[0],
     )[1]
+
+
+def recorded_scale(plain: CentredLayout, sums: tuple[Array, Array]) -> float:
+    """`most_likely` of what `summed` gave, in the library's arithmetic: for sites, which are recorded. Two scales that
+    are worth the same to the last bits may change places.
+    """
+    if not sums[0][0, 0]:
+        return 1.0
+    d, prior, mean = plain.d, plain.precision, plain.mean
+    precision, shift = library.complement(sums[0] + prior, sums[1] + prior @ mean, d)
+    prior, mean = prior[d:, d:], mean[d:]
+    precision, shift, told = precision - prior, shift - prior @ mean, prior @ mean
+    n, means = len(mean), float(mean @ told)
+
+    def log_evidence(scale: float) -> float:
+        square = scale * scale
+        determinant, fit = library.evidence(precision + prior / square, shift + told / square)
+        return 0.5 * (-2.0 * n * math.log(scale) - determinant + fit - means / square)
+
+    return likeliest(log_evidence)[1]
 
 
 def effect_sums(plain: CentredLayout, belief: Belief) -> tuple[Array, Array]:

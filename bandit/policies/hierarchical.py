@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, sites, weighted
-from bandit.numerics import arithmetic, logistic
+from bandit.numerics import arithmetic, library, logistic
 from bandit.numerics.logistic import PROBIT
 from bandit.policies import assumed_density, hierarchy
 from bandit.policies.gaussian import HierarchicalGaussian
@@ -64,18 +64,17 @@ class AssumedDensityPolicy(ArmRows):
         (n,) in [0, 1].
         """
         layout = self.learned(arms, belief)
+        phi, (precision, shift) = hierarchy.design(layout, x, arm), hierarchy.information(layout, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
-            means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, belief))
+            found = library.factored(precision, shift)
             if at_once:
-                mean, variance = _scores(means, pairs, x[rows], arm[rows])
-                tau[rows], nu[rows] = assumed_density.at_once(mean, variance, reward[rows])
+                tau[rows], nu[rows] = assumed_density.at_once(*found.marginals(phi[rows]), reward[rows])
             else:
-                joint_scores = hierarchy.gram(means, pairs, x[rows], arm[rows])
-                tau[rows], nu[rows] = assumed_density.sequence(*joint_scores, reward[rows])
+                tau[rows], nu[rows] = assumed_density.sequence(*found.joint(phi[rows]), reward[rows])
             if rows.stop < len(x):
-                part = sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
-                belief = add(belief, part)
+                belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
+                precision, shift = hierarchy.information(layout, belief)
         return tau, nu
 
     def provisional(

@@ -130,19 +130,31 @@ def posterior(layout: Layout, belief: Belief) -> Gaussian:
     """Posterior of θ from prior, sums and what others know. One inversion of an (m·d, m·d) matrix, once for each
     snapshot.
     """
-    precision, shift = _information(layout, belief)
+    precision, shift = information(layout, belief)
     covariance = arithmetic.inverse(precision)
     return Gaussian(arithmetic.applied(covariance, shift), covariance)
 
 
 def means(layout: Layout, belief: Belief) -> Array:
     """Posterior mean of each arm's own coefficients, (k, d), without its covariance."""
-    precision, shift = _information(layout, belief)
+    precision, shift = information(layout, belief)
     found = arithmetic.solution(precision, shift[:, None]).reshape(-1, layout.d)
     return np.array([_added(found, reads) for reads in layout.reads])
 
 
-def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
+def design(layout: Layout, x: Array, arm: NDArray[np.intp]) -> Array:
+    """Rows of the coefficients (n, m·d) whose product with θ are the scores of n rows x (n, d) under their arms (n,)."""
+    n, d = x.shape
+    phi = np.zeros((n, len(layout.mean) // d, d))
+    for a in np.unique(arm).tolist():
+        rows = np.flatnonzero(arm == a)
+        for i in layout.reads[a]:
+            phi[rows, i] = x[rows]
+    return phi.reshape(n, phi.shape[1] * d)
+
+
+def information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
+    """Precision (m·d, m·d) and shift (m·d,) of θ: the prior's, the sums' and what others know."""
     d = layout.d
     precision, shift = np.diag(layout.precision), layout.precision * layout.mean
     for a, reads in enumerate(layout.reads):
@@ -170,7 +182,7 @@ def message(layout: Layout, belief: Belief, columns: tuple[str, ...]) -> Coeffic
     if not layout.types:
         return None
     own = layout._replace(elsewhere=None, at=None)
-    precision, shift = _information(own, belief)
+    precision, shift = information(own, belief)
     inside = np.zeros(len(shift), dtype=bool)
     inside[layout.d : (1 + len(layout.types)) * layout.d] = True
     factor = _without(precision, shift, inside)
@@ -231,19 +243,6 @@ def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
     each = rows.reshape(k, d, m, d).transpose(2, 0, 1, 3)
     pairs = np.array([_added(each, reads) for reads in layout.reads])  # (b, a, d, d)
     return np.array([_added(found.mean.reshape(m, d), reads) for reads in layout.reads]), pairs.transpose(1, 0, 2, 3)
-
-
-def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Scores of n rows x (n, d) under arms (n,): their mean (n,) and covariance (n, n), from means (k, d) and pairs (k,
-    k, d, d).
-    """
-    covariance = np.empty((len(x), len(x)))
-    rows = [(a, np.flatnonzero(arm == a)) for a in np.unique(arm)]
-    for a, mine in rows:
-        for b, others in rows:
-            half = arithmetic.product(x[mine], pairs[a, b])
-            covariance[np.ix_(mine, others)] = arithmetic.product(half, x[others].T)
-    return scores(means, x, arm), covariance
 
 
 def scores(means: Array, x: Array, arm: NDArray[np.intp]) -> Array:
