@@ -547,8 +547,8 @@ class Learner:
         settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True)]
         past, after = nudges.past(self._store), before
         for again in (False, True):
-            some = [row for row in settled if bool(row[2].corrects) == again]
-            after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
+            if some := [row for row in settled if bool(row[2].corrects) == again]:
+                after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
         return after, done
 
     def _or_held(self, matured: MaturedDecision, done: Settlement, alarms: Sequence[RewardAlarm]) -> Settlement:

@@ -3,11 +3,15 @@ learned. A function of the decisions recorded before each, so that a rebuild and
 """
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.stores.decision_log import EarlierDecision
 from api.stores.protocol import Store
+from bandit.arrays import Mask
 from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss import day_of
 from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, RecentNudges, recent
@@ -25,28 +29,29 @@ def past(store: Store) -> PastNudges:
 def _past(store: Store, settled: Sequence[tuple[Decision, Settlement]]) -> RecentNudges:
     specs, n = store.specs(), len(settled)
     found = store.earlier_decisions([(d.user, done.decision_seq) for d, done in settled], MOST_EARLIER)
-    shape = n, max(map(len, found), default=0)
+    many = np.array([len(mine) for mine in found], dtype=np.intp)
+    there = np.arange(max(many.tolist(), default=0)) < many[:, None]
+    at, nudge, propensity, _ = zip(*chain.from_iterable(found), strict=True) if there.any() else ((),) * 4
     earlier = EarlierDecisions(
-        at=np.zeros(shape, dtype=np.int64),
-        nudge=np.zeros(shape, dtype=bool),
-        propensity=np.zeros(shape),
-        opted_out=np.zeros(shape, dtype=bool),  # only what is known at once tells who stays away
-        there=np.zeros(shape, dtype=bool),
+        at=_filled(there, at, np.dtype(np.int64)),
+        nudge=_filled(there, nudge, np.dtype(bool)),
+        propensity=_filled(there, propensity, np.dtype(np.float64)),
+        opted_out=np.zeros_like(there),  # only what is known at once tells who stays away
+        there=there,
     )
-    for i, mine in enumerate(found):
-        if not mine:
-            continue
-        m = len(mine)
-        earlier.at[i, :m] = [one.at for one in mine]
-        earlier.nudge[i, :m] = [one.nudge for one in mine]
-        earlier.propensity[i, :m] = [one.propensity for one in mine]
-        earlier.there[i, :m] = True
     windows = [(d.stage_digest, d.expires - d.at) for d, _ in settled]
     long = {window: day_of(specs[window[0]], window[1]) for window in set(windows)}
     days = np.array([long[window] for window in windows])
     opted_out = np.array([_opted_out(d, mine) for (d, _), mine in zip(settled, found, strict=True)], dtype=bool)
     at = np.array([d.at for d, _ in settled], dtype=np.int64)
     return recent(at, earlier, opted_out, np.zeros(n, dtype=bool), days)
+
+
+def _filled(there: Mask, values: Sequence[float], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Table of zeros with the values, in order, where something is there, row by row."""
+    table = np.zeros(there.shape, dtype=kind)
+    table[there] = values
+    return table
 
 
 def _opted_out(decision: Decision, earlier: Sequence[EarlierDecision]) -> bool:

@@ -178,7 +178,7 @@ class SqlDecisionLog(SqlPart):
             values = [value for i, (user, before) in enumerate(part, start) for value in (i, user, before)]
             with self._ledger.reading() as conn:
                 for number, *row in conn.execute(query, (*values, NOT_NOW, most)):
-                    found[number].append(EarlierDecision(*earlier_of(row)))
+                    found[number].append(EarlierDecision._make(earlier_of(row)))
         return found
 
     def outcomes_after(self, stage: str, after: int, most: int) -> list[NumberedOutcome]:

@@ -4,6 +4,7 @@ MessagePack, which keeps its bits.
 """
 
 import functools
+import struct
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -38,6 +39,7 @@ _F4, _F8 = np.dtype("<f4"), np.dtype("<f8")
 _encode = msgspec.json.Encoder().encode
 _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
 _decode = msgspec.json.Decoder().decode
+_first = struct.Struct("<d").unpack
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_PHI = np.zeros((0, 0))
 _TOGETHER = (64, 32, 16, 8, 4, 2, 1)  # rows of one statement: few statements, so that they stay prepared
@@ -133,7 +135,7 @@ def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
     at, arm, actions, first, excluded = row
     none = _names(actions)[0] if actions else NONE
     refused = NO_CONSENT in excluded and any(v.startswith(NO_CONSENT) for v in msgspec.json.decode(excluded).values())
-    return at, arm != none, 1.0 - float(_floats(first)[0]), refused
+    return at, arm != none, 1.0 - _first(first)[0], refused
 
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
@@ -198,11 +200,6 @@ def _arrays(blobs: Sequence[bytes], kind: np.dtype[Any]) -> Sequence[Array]:
         return [np.frombuffer(blob, dtype=kind).astype(np.float64) for blob in blobs]
     table = np.frombuffer(b"".join(blobs), dtype=kind).astype(np.float64)
     return list(table.reshape(len(blobs), -1) if len(table) else np.zeros((len(blobs), 0)))
-
-
-def _floats(blob: bytes) -> Array:
-    found = np.frombuffer(blob, dtype=_F8)
-    return found if _F8.isnative else found.astype(np.float64)
 
 
 def columns_of(alias: str) -> str:
