@@ -61,7 +61,13 @@ from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision, Outcome
 
 STAGE = "cart"
-_ANOTHER = '\n[stages.cart.nudges.seat]\ntype = "reminder"\nformat = "push"\ncost = 0.2\npayload = { title = "Seats" }\n'
+_ANOTHER = """
+[stages.cart.nudges.seat]
+type = "reminder"
+format = "push"
+cost = 0.2
+payload = { title = "Seats" }
+"""
 _PEOPLE, _COMMIT = 2000, 16  # people, and rows of a commit
 _KNOWN = 2560  # rows that have settled before anything is measured
 _PARTS = (
@@ -182,9 +188,7 @@ class SettlingService:
             "device": ("mobile", "desktop", "tablet", "other")[int(rng.integers(4))],
         }
         one = uuid.UUID(bytes=rng.bytes(16), version=4)
-        asked = DecisionRequest(
-            stage=STAGE, user_id=f"u{rng.integers(_PEOPLE)}", decision_id=one, context=context
-        )
+        asked = DecisionRequest(stage=STAGE, user_id=f"u{rng.integers(_PEOPLE)}", decision_id=one, context=context)
         pending = self._maker.prepare(asked, now)
         self._maker.commit(pending)
         return pending.decision

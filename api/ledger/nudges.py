@@ -31,9 +31,9 @@ def _past(store: Store, settled: Sequence[tuple[Decision, Settlement]]) -> Recen
     found = store.earlier_decisions([(d.user, done.decision_seq) for d, done in settled], MOST_EARLIER)
     many = np.array([len(mine) for mine in found], dtype=np.intp)
     there = np.arange(max(many.tolist(), default=0)) < many[:, None]
-    at, nudge, propensity, _ = zip(*chain.from_iterable(found), strict=True) if there.any() else ((),) * 4
+    times, nudge, propensity, _ = zip(*chain.from_iterable(found), strict=True) if there.any() else ((),) * 4
     earlier = EarlierDecisions(
-        at=_filled(there, at, np.dtype(np.int64)),
+        at=_filled(there, times, np.dtype(np.int64)),
         nudge=_filled(there, nudge, np.dtype(bool)),
         propensity=_filled(there, propensity, np.dtype(np.float64)),
         opted_out=np.zeros_like(there),  # only what is known at once tells who stays away

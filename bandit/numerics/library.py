@@ -1,7 +1,7 @@
 """Gaussian posteriors in the libraries' own arithmetic (LAPACK), at a tenth of the price of `arithmetic`.
 
-For what is computed once, recorded, and read from the ledger from then on: sites. Their last bits may be others on
-another machine. Nothing that a receipt computes again may use it.
+For sites alone: they are recorded, and receipts and rebuilds read them. Last bits depend on the processor, which the
+grid of sites hides (`assumed_density.matched`). Nothing that a receipt computes again may use it.
 
 Shapes: P coefficients, n rows.
 """

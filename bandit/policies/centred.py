@@ -153,12 +153,9 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         layout = layout if scale == 1.0 else effects.at_scale(layout, scale)
         phi, told = _phi(layout, x), layout.precision @ layout.mean
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
-        for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
+        for rows, together in assumed_density.batches(float(belief.n.sum()), len(x)):
             found = library.factored(sums[0] + layout.precision, sums[1] + told)
-            if at_once:
-                tau[rows], nu[rows] = assumed_density.at_once(*found.marginals(phi[rows]), reward[rows])
-            else:
-                tau[rows], nu[rows] = assumed_density.sequence(*found.joint(phi[rows]), reward[rows])
+            tau[rows], nu[rows] = assumed_density.matched(found, phi[rows], reward[rows], together=together)
             if rows.stop < len(x):
                 part = self.sums(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
                 more = effects.summed(layout, part)

@@ -205,8 +205,8 @@ def most_likely(plain: CentredLayout, belief: Belief) -> float:
 
 
 def recorded_scale(plain: CentredLayout, sums: tuple[Array, Array]) -> float:
-    """`most_likely` of what `summed` gave, in the library's arithmetic: for sites, which are recorded. Two scales that
-    are worth the same to the last bits may change places.
+    """`most_likely` of what `summed` gave, in the library's arithmetic, for sites. Two scales that are worth the same
+    to the last bits may change places.
     """
     if not sums[0][0, 0]:
         return 1.0
@@ -219,7 +219,7 @@ def recorded_scale(plain: CentredLayout, sums: tuple[Array, Array]) -> float:
     def log_evidence(scale: float) -> float:
         square = scale * scale
         determinant, fit = library.evidence(precision + prior / square, shift + told / square)
-        return 0.5 * (-2.0 * n * math.log(scale) - determinant + fit - means / square)
+        return 0.5 * (-2.0 * n * arithmetic.log_of(scale) - determinant + fit - means / square)
 
     return likeliest(log_evidence)[1]
 

@@ -66,12 +66,9 @@ class AssumedDensityPolicy(ArmRows):
         layout = self.learned(arms, belief)
         phi, (precision, shift) = hierarchy.design(layout, x, arm), hierarchy.information(layout, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
-        for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
+        for rows, together in assumed_density.batches(float(belief.n.sum()), len(x)):
             found = library.factored(precision, shift)
-            if at_once:
-                tau[rows], nu[rows] = assumed_density.at_once(*found.marginals(phi[rows]), reward[rows])
-            else:
-                tau[rows], nu[rows] = assumed_density.sequence(*found.joint(phi[rows]), reward[rows])
+            tau[rows], nu[rows] = assumed_density.matched(found, phi[rows], reward[rows], together=together)
             if rows.stop < len(x):
                 belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
                 precision, shift = hierarchy.information(layout, belief)

@@ -143,7 +143,7 @@ def means(layout: Layout, belief: Belief) -> Array:
 
 
 def design(layout: Layout, x: Array, arm: NDArray[np.intp]) -> Array:
-    """Rows of the coefficients (n, m·d) whose product with θ are the scores of n rows x (n, d) under their arms (n,)."""
+    """Rows (n, m·d) whose products with θ are the scores of n rows x (n, d) under their arms (n,)."""
     n, d = x.shape
     phi = np.zeros((n, len(layout.mean) // d, d))
     for a in np.unique(arm).tolist():

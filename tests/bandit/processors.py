@@ -16,7 +16,7 @@ from bandit.belief import Belief, empty
 from bandit.catalogue import loading
 from bandit.catalogue.model import Stage
 from bandit.learning import delay, pending
-from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
+from bandit.policies import Beta, Centred, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.shared import Action, Shared
 from bandit.snapshot import Snapshot, pooled
 
@@ -77,6 +77,21 @@ def watched() -> list[bytes]:
     return [np.array(numbers).tobytes()]
 
 
+def learned() -> dict[str, list[bytes]]:
+    """Sites of rows that are learned one after the other, and of some that are learned at once after 2,100 others."""
+    found = dict[str, list[bytes]]()
+    declared = loading.parse(loading.read_shipped("travel")).stages["cart"]
+    for policy in (Centred(), Hierarchical(), Hierarchical(scales="learned"), Logistic()):
+        stage = msgspec.structs.replace(declared, policy=policy)
+        for seed, n, many in ((7, 60, 200), (8, 2100, 128)):
+            live = Snapshot("travel", "cart", stage, 1, world(stage, seed, n)[1])
+            rows, _ = world(stage, seed + 2, many)
+            x = policy.design(rows.x, rows.arm, rows.propensity.copy())
+            sites = policy.sites(live.belief, live.arms, x, rows.arm, rows.reward)
+            found[f"sites {n} {json.dumps(msgspec.to_builtins(policy))}"] = [part.tobytes() for part in sites]
+    return found
+
+
 def main() -> None:
     """Print {part: digest}."""
     found = dict[str, list[bytes]]()
@@ -95,6 +110,7 @@ def main() -> None:
                 parts = decided(engine.prepare(whole), rows.x[:40])
                 label = f"{app} {name} {json.dumps(msgspec.to_builtins(policy))}"
                 found[label] = [*parts, *(part.tobytes() for part in seen or ())]
+    found.update(learned())
     found["actions"] = ranked()
     found["alarms"] = watched()
     json.dump({label: hashlib.sha256(b"".join(parts)).hexdigest() for label, parts in found.items()}, sys.stdout)
