@@ -543,7 +543,8 @@ class Learner:
         done = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
         seen = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True) if not one.corrects]
         before = watched(before, seen)
-        done = [self._or_held(m, one, before.reward_watch.alarms) for m, one in zip(rows, done, strict=True)]
+        if alarms := before.reward_watch.alarms:
+            done = [self._or_held(m, one, alarms) for m, one in zip(rows, done, strict=True)]
         settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True)]
         past, after = nudges.past(self._store), before
         for again in (False, True):

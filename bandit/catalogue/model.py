@@ -5,7 +5,7 @@ which holds a `Catalogue` may rely on every rule of `bandit.catalogue.checks`. M
 are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import numpy as np
 
+from bandit.arrays import Array
 from bandit.catalogue import durations
 from bandit.catalogue.content.model import Content, PagesRule
 from bandit.catalogue.decoding import closest
@@ -184,6 +185,11 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         learn.
         """
         return (min(max(value, self.min), self.max) - self.min) / (self.max - self.min)
+
+    def all_scaled(self, values: Sequence[float]) -> Array:
+        """Rewards (n,), each as `scaled`; what is alike, as most are, is computed once."""
+        known = {value: self.scaled(value) for value in set(values)}
+        return np.array([known[value] for value in values])
 
 
 DEFAULT, EARLIER_DEFAULT = Centred(), Hierarchical()

@@ -183,7 +183,7 @@ def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage, held: Col
             if not one.outcomes:
                 silent[made.deferred] = verdict
         rows.append(one)
-        rewarded.append(spec.reward.scaled(verdict.reward))
+        rewarded.append(verdict.reward)
         came.append(0 if verdict.why == "silence" else answered(one.outcomes))
         learned.append(verdict.learned)
     if not rows:
@@ -199,7 +199,7 @@ def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage, held: Col
     return OpenDecisions._make(
         [
             *(np.array(column, dtype=np.int64) for column in numbers),
-            np.array(rewarded),
+            spec.reward.all_scaled(rewarded),
             recoded(np.array([d.x for d in decisions]), spec, live),
             propensities(decisions, spec.arms, live.arms),
             np.array(learned),

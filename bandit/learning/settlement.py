@@ -37,7 +37,7 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
             x = recoded(np.array([d.x for d in made]), spec, now_declared)
             arm = np.array([now_declared.arms.index(shown[i]) for i in rows], dtype=np.intp)
             p = propensities(made, spec.arms, now_declared.arms)
-            reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
+            reward = spec.reward.all_scaled([verdicts[i].reward for i in rows])
             learner = now_declared.learner
             x = learner.design(x, arm, p)
             tau[rows], nu[rows] = learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
@@ -106,7 +106,7 @@ def settlements_from_log(live: Snapshot, x: Array, arm: Sequence[str], reward: A
     """
     spec = live.stage_spec
     index = np.array([spec.arms.index(a) for a in arm], dtype=np.intp)
-    scaled = np.array([spec.reward.scaled(float(r)) for r in reward])
+    scaled = spec.reward.all_scaled(reward.tolist())
     tau, nu = spec.learner.sites(live.belief, live.arms, x, index, scaled)
     return [
         Settlement(
@@ -125,5 +125,5 @@ def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms
     learned = [settlements[i] for i in rows]
     arm = np.array([index[s.arm] for s in learned], dtype=np.intp)
     tau, nu = np.array([s.tau for s in learned]), np.array([s.nu for s in learned])
-    reward = np.array([stage.reward.scaled(s.reward) for s in learned])
+    reward = stage.reward.all_scaled([s.reward for s in learned])
     return stage.learner.sums(len(index), x[rows], arm, tau, nu, reward)

@@ -214,7 +214,7 @@ def settled_rows(
         settled_at=_whole([done.at for _, _, done in rows]),
         arm=np.array([index[done.arm] for _, _, done in rows], dtype=np.intp),
         x=contexts(x, [d.stage_digest for d, _, _ in rows], specs, spec),
-        reward=np.array([spec.reward.scaled(done.reward) for _, _, done in rows]),
+        reward=spec.reward.all_scaled([done.reward for _, _, done in rows]),
         tau=np.array([done.tau for _, _, done in rows]),
         nu=np.array([done.nu for _, _, done in rows]),
         at=_whole([d.at for d, _, _ in rows]),

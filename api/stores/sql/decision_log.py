@@ -257,16 +257,15 @@ class SqlDecisionLog(SqlPart):
             self._specs = self._specs_of(conn.execute(SPECS).fetchall())
             specs = {key: digest for key, digest, _ in self._specs}
         decisions = decisions_of(specs, rows)
-        outcomes: dict[uuid.UUID, list[Outcome]] = {}
+        outcomes: dict[bytes, list[Outcome]] = {}
         query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
                     WHERE decision IN ({marks(rows)}) AND seq <= ? ORDER BY seq"""  # noqa: S608
-        for row in conn.execute(query, [*(d.id.bytes for _, d in decisions), through]):
-            outcome = outcome_of(row)
-            outcomes.setdefault(outcome.decision, []).append(outcome)
+        for row in conn.execute(query, [*(row[2] for row in rows), through]):
+            outcomes.setdefault(row[0], []).append(outcome_of(row))
         ended = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
         records = list[DecisionRecord]()
-        for seq, decision in decisions:
-            told = tuple(outcomes.get(decision.id, ())) if outcomes else ()
+        for row, (seq, decision) in zip(rows, decisions, strict=True):
+            told = tuple(outcomes.get(row[2], ()))
             done = ended.get(seq)
             records.append(
                 DecisionRecord(seq, decision, told, done[-1], tuple(done[:-1]))

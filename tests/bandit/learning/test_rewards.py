@@ -196,3 +196,9 @@ def test_what_is_taken_back_is_taken_from_its_fact(
 ) -> None:
     for order in permutations(outcomes):
         assert settle(shop, order, holdout=False)[:2] == expected
+
+
+@given(st.lists(st.floats(-200.0, 200.0) | st.sampled_from([0.0, -0.0, 1.0]), max_size=30))
+def test_rewards_together_are_scaled_as_each_alone(values: list[float]) -> None:
+    alone = [REVENUE.scaled(value) for value in values]
+    assert REVENUE.all_scaled(values).tolist() == alone
