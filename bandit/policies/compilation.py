@@ -93,7 +93,7 @@ def differing(found: CompiledKernels) -> str:
             same = correlated.wins(mean.tolist(), covariance.tolist())
             if found.wins(mean, covariance, found.normal, p) and p.tolist() != same:
                 return f"win probabilities of {k} arms"
-            may[[0, np.argmax(same)]] = True  # no nudge may always be shown: a ramp gives it the rest
+            may[[0, int(np.argmax(same))]] = True  # no nudge may always be shown: a ramp gives it the rest
             share = np.where(may, same, 0.0) / np.sum(np.where(may, same, 0.0))
             floors = rng.choice((0.0, 1e-4, 0.02, 0.1), k)
             if found.drawable(share, floors, may, out) and out.tolist() != apportioned(share, floors, may).tolist():
