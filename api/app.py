@@ -198,6 +198,7 @@ def _joined(
     def leave() -> None:
         current.be_leaving()
         exports.end()
+        app.delays.end()
 
     return CreatedService(app, reload, metrics, leave)
 

@@ -41,7 +41,7 @@ class ProtocolApp(Litestar):
     """Litestar application whose router sees canonical paths, and whose answers reach clients that are still sending.
     `api.app.create_service` makes one for each service, and sets `hot`, its hot routes, and `limits`, those of requests
     (None: a trial, where nothing is limited), and `proxies`, whose word of a client's address is taken. `trial`: no key
-    is needed, so pages of other origins may not write.
+    is needed, so pages of other origins may not write. `delays`: of refusals, to be ended when the service stops.
     """
 
     hot: HotRoutes | None = None
@@ -57,7 +57,7 @@ class ProtocolApp(Litestar):
         self.plain, self._count = plain, refused
         self.entry: Serve = self._admit  # what is on for each request, such as the access log, is put around it
         self._contents: dict[str, bytes] = {}
-        self._delays = CommonDelays()
+        self.delays = CommonDelays()
         super().__init__(*given, **named)
 
     async def __call__(
@@ -144,7 +144,7 @@ class ProtocolApp(Litestar):
         where it has come with the headers, as small bodies do.
         """
         if error.delay:
-            await self._delays.wait(error.delay)
+            await self.delays.wait(error.delay)
         if _length(scope) > _SMALL:
             send = UnreadBody(scope, receive, send).send
         if not scope["path"].startswith(_OURS):

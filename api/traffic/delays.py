@@ -10,13 +10,22 @@ TICK = 0.05
 
 
 class CommonDelays:
-    """Delays of one event loop, which end at its ticks."""
+    """Delays of one event loop, which end at its ticks, and all of them when the service stops."""
 
     def __init__(self) -> None:
         self._due: dict[int, asyncio.Event] = {}
+        self._ended = False
+
+    def end(self) -> None:
+        """End all delays now, and those to come as they begin."""
+        self._ended = True
+        for event in self._due.values():
+            event.set()
 
     async def wait(self, seconds: float) -> None:
-        """Return at the first tick that is so many seconds away or more."""
+        """Return at the first tick that is so many seconds away or more, or when all delays end."""
+        if self._ended:
+            return
         loop = asyncio.get_running_loop()
         tick = math.ceil((loop.time() + seconds) / TICK)
         event = self._due.get(tick)

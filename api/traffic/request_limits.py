@@ -30,9 +30,10 @@ REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 1.0
 """Refusals of one holder, a second and at once, that are answered at once; beyond, each is answered after about a
 second, so that who goes on asking over connections that wait for answers asks less, and refusing costs less.
 """
-PACE, LONGEST = 200.0, 8.0
+PACE, LONGEST = 100.0, 40.0
 """Such later answers to one holder, a second: where there are more, each waits for its place, for about so many seconds
-at most, which is less than a service waits for open requests at its end. Keys that are none count as one holder.
+at most. So all connections that a service holds cost it a hundred refusals a second. When the service stops, all are
+answered. Keys that are none count as one holder.
 """
 
 LONG, LONG_WAITING, LONG_PATIENCE = 2, 32, 2.0

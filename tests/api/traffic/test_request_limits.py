@@ -155,10 +155,11 @@ def test_the_more_wait_for_a_refusal_the_later_it_is_answered(limited: Limited) 
 
     for _ in range(4):
         limited.arrive().leave()
-    delays, places = np.array(later("a.secret", 4000)), np.arange(1, 4001) / PACE
-    late, most = delays[600:1600], delays[1600:]
-    assert np.all(late <= places[600:1600])
-    assert np.mean(places[600:1600] - late) == pytest.approx(DELAY / 2, abs=0.01)
+    few, full = 600, int(LONGEST * PACE)
+    delays, places = np.array(later("a.secret", 2 * full)), np.arange(1, 2 * full + 1) / PACE
+    late, most = delays[few:full], delays[full:]
+    assert np.all(late <= places[few:full])
+    assert np.mean(places[few:full] - late) == pytest.approx(DELAY / 2, abs=0.01)
     assert LONGEST - DELAY <= most.min() < most.max() <= LONGEST
     assert len(set(most.round(3))) > 900, "not together"
     for _ in range(128):
