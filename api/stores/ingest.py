@@ -343,15 +343,13 @@ def _report(
     events = list((told | {event.id: event for event in new if event.name in rules.outcomes}).values())
     if not events:
         return [], []
-    credited = rows.credits([event.id for event in events], now)
-    bound = rows.newest_decision(users, DECISIONS)
-    if bound is not None:
-        events, credited = _since(bound.at, events, credited, {event.id for event in new})
     by_id = {event.id: event for event in events}
-    ids = list(by_id)
-    if not ids:
-        return [], []
+    ids, credited = list(by_id), rows.credits(list(by_id), now)
+    bound = rows.newest_decision(users, DECISIONS)
     candidates = rows.candidates(users, min(event.at for event in events), bound.seq if bound else 0)
+    early = {event.id for event in events if bound and event.at < bound.at}
+    if bound:
+        credited = _kept(credited, candidates)
     found = attribution.attribute(rules, events, candidates, credited)
     noted = record([_outcome(c, by_id[c.event]) for c in found.credited]) if found.credited else []
     pairs = list(zip(found.credited, noted, strict=True))
@@ -362,19 +360,14 @@ def _report(
         if note.status not in ("recorded", "duplicate")
     ]
     received = {event.id: event.received for event in events}
-    return pairs, _missed(rows, ids, [*found.uncredited, *refused], received)
+    settled = early - {event.id for event in new}
+    return pairs, _missed(rows, ids, [*found.uncredited, *refused], received, settled)
 
 
-def _since(
-    time: int, events: Sequence[Event], credits_: Credits, new: Collection[str]
-) -> tuple[list[Event], dict[tuple[str, str], CreditState]]:
-    """Reports that can still be credited where decisions before a time (µs) are not looked at, and their credits: what
-    happened before it keeps the credit that it has, and is left out if it has none and is not new.
-    """
-    early = {event.id for event in events if event.at < time}
-    kept = {key: state._replace(final=state.final or key[0] in early) for key, state in credits_.items()}
-    told = {event for (event, _), state in credits_.items() if state.outcome}
-    return [event for event in events if event.id not in early or event.id in told or event.id in new], kept
+def _kept(credits_: Credits, candidates: Sequence[CreditableDecision]) -> dict[tuple[str, str], CreditState]:
+    """Credits where the candidates are not all decisions: final where the decision is none of them."""
+    looked = {one.id for one in candidates}
+    return {key: state._replace(final=state.final or state.decision not in looked) for key, state in credits_.items()}
 
 
 def _outcome(credited: CreditedOutcome, event: Event) -> Outcome:
@@ -392,11 +385,18 @@ def _outcome(credited: CreditedOutcome, event: Event) -> Outcome:
 
 
 def _missed(
-    rows: EventRows, ids: Sequence[str], now: Sequence[UncreditedReport], received: Mapping[str, int]
+    rows: EventRows,
+    ids: Sequence[str],
+    now: Sequence[UncreditedReport],
+    received: Mapping[str, int],
+    settled: Collection[str],
 ) -> list[UncreditedReport]:
-    """Keep what is credited to nothing now. What was not before, or for another reason."""
+    """Keep what is credited to nothing now. What was not before, or for another reason; events that are `settled` keep
+    the reason that they have.
+    """
     before = rows.missed(ids)
     after = {(one.event, one.stage): one for one in now}
+    after |= {key: old for key, old in before.items() if key in after and key[0] in settled}
     fresh = [one for key, one in after.items() if before.get(key) != one]
     rows.miss([MissedReport(one, received[one.event]) for one in fresh], list(before.keys() - after.keys()))
     return [one for one in fresh if (old := before.get((one.event, one.stage))) is None or old.reason != one.reason]
