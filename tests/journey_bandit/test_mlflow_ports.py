@@ -6,16 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner
 
-from api.server import free_port
 from bandit.errors import RemoteError
-from journey_bandit import mlflow_server, processes
+from journey_bandit import mlflow_server
 from journey_bandit.demos import review
 from journey_bandit.main import group
-from journey_bandit.registry import ui
 from tests.waiting import PATIENCE
 
 
@@ -52,18 +49,6 @@ def test_a_folder_without_runs_says_where_some_are_or_what_makes_some(tmp_path: 
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "mlflow.db").touch()
     assert f"no runs in {tmp_path}: --folder {tmp_path / 'mlflow'} has some" in error(tmp_path)
-
-
-def test_servers_are_started_without_telemetry(tmp_path: Path) -> None:
-    """Neither the server nor its pages tell anybody anything: the page asks the server whether it may."""
-    port = free_port("127.0.0.1")
-    url = f"http://127.0.0.1:{port}"
-    with processes.stopping(server := mlflow_server.start(tmp_path, "127.0.0.1", port)):
-        processes.wait(server, f"{url}/health", tmp_path / "server.log")
-        asked = httpx.get(f"{url}/ajax-api/3.0/mlflow/ui-telemetry", timeout=PATIENCE).json()
-        done = ui.links(url) + ui.models(url)
-    assert asked["disable_ui_telemetry"] is True
-    assert done == []
 
 
 def test_a_history_prints_no_link_into_a_server_that_will_have_stopped() -> None:

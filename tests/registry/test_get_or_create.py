@@ -1,13 +1,19 @@
-"""Get-or-create against a real MLflow server: found, made, restored, and made meanwhile by somebody else."""
+"""A real MLflow server that is empty: it tells nobody anything. Get-or-create on it: found, made, restored, and made
+meanwhile by somebody else.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from experiments.mlflow.get_or_create import experiment_of, get_or_create, registered_model_of
+from journey_bandit import mlflow_server
+from journey_bandit.registry import ui
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -27,6 +33,16 @@ class Late(MlflowClient):
         except MlflowException:
             MlflowClient(self.tracking_uri, self.tracking_uri).create_registered_model(name, description="theirs")
             raise
+
+
+def test_servers_are_started_without_telemetry(mlflow: tuple[str, Path]) -> None:
+    """Neither the server nor its pages tell anybody anything: the page asks the server whether it may. MLflow is silent
+    under pytest by itself, so that its answer alone would prove nothing of the setting.
+    """
+    assert mlflow_server.QUIET["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    asked = httpx.get(f"{mlflow[0]}/ajax-api/3.0/mlflow/ui-telemetry", timeout=PATIENCE).json()
+    assert asked["disable_ui_telemetry"] is True
+    assert ui.links(mlflow[0]) + ui.models(mlflow[0]) == []
 
 
 def test_who_loses_the_race_reads_what_the_other_has_made(mlflow: tuple[str, Path]) -> None:
