@@ -28,6 +28,7 @@ settings.load_profile(os.environ.get("JOURNEY_BANDIT_EXAMPLES", "same"))
 os.environ.setdefault("JOURNEY_BANDIT_COMPILED", "false")  # of hundreds of services each would read what was compiled
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers; what a command prints to a pipe is 110 wide
+os.unsetenv("COLUMNS")  # GNU readline, which pytest imports, sets it for children without telling os.environ
 
 _TESTS = Path(__file__).parent
 _FIRST = ("registry", "e2e", "clients", "journey_bandit")  # with the longest files: what begins last should be short
