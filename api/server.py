@@ -127,6 +127,25 @@ class _BoundedServer(Server):
         self._ssp, self._shd = None, holder(*given)
 
 
+def _bounded(app: Litestar, host: str, port: int, bounds: ConnectionBounds) -> _BoundedServer:
+    """Granian around an application. When it stops, it gives up after the reaper has ended all connections."""
+    server = _BoundedServer(
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MS, max_buffer_size=64 * 1024),
+        websockets=False,
+        backlog=connections.backlog(),
+        backpressure=2 * bounds.in_all,  # the reaper keeps fewer; above this, granian accepts no more for a while
+        log_level=LogLevels.warning,
+        log_dictconfig=_GRANIAN_LOGS,
+    )
+    server.workers_kill_timeout = _GRACE_SECONDS + _LET_GO_SECONDS
+    return server
+
+
 class ServiceEnd(NamedTuple):
     """End of a service after a signal: `leave` ends at once what takes long, and says that the service is not ready any
     more; it serves on for `seconds`, in which proxies notice. A second signal ends that.
@@ -176,20 +195,7 @@ def serve(
     connections.
     """
     bounds = connections.affordable(bounds)
-    server = _BoundedServer(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MS, max_buffer_size=64 * 1024),
-        websockets=False,
-        backlog=connections.backlog(),
-        backpressure=2 * bounds.in_all,  # the reaper keeps fewer; above this, granian accepts no more for a while
-        log_level=LogLevels.warning,
-        log_dictconfig=_GRANIAN_LOGS,
-    )
-    server.workers_kill_timeout = _GRACE_SECONDS + _LET_GO_SECONDS
+    server = _bounded(app, host, port, bounds)
     reaper = ConnectionReaper(port, bounds, metrics or Metrics(), proxies)
 
     def halt() -> None:
