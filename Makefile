@@ -38,8 +38,8 @@ clients:  ## JavaScript clients for the tests, and what makes ours, if npm is he
 	echo "npm could not install $$folder: its tests will be skipped"; done; fi
 
 chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries, other examples each time
-	$(BIN)/python -m pytest -m slow
-	JOURNEY_BANDIT_EXAMPLES=explore $(BIN)/python -m pytest tests/bandit -m "not slow" -n 2
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m slow
+	PYTHONDONTWRITEBYTECODE= JOURNEY_BANDIT_EXAMPLES=explore $(BIN)/python -m pytest tests/bandit -m "not slow" -n 2
 
 soak: $(VENV)/dev.done  ## a day of load on a service that is killed once a minute, and on one that is not: MINUTES=1440
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
@@ -99,8 +99,9 @@ $(VENV)/bench.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -c constraints.txt -e '.[experiments,bench]'
 	@touch $@ $(VENV)/run.done
 
+# Tests compile what they import, which is a part of it, and keep it.
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -c constraints.txt -e '.[experiments,dev]'
+	$(INSTALL) --no-compile -c constraints.txt -e '.[experiments,dev]'
 	@touch $@ $(VENV)/run.done
 
 $(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python
