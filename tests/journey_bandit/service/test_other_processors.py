@@ -17,7 +17,7 @@ from api.stores.sql.rows.commits import CommitChain
 from api.stores.sql.schema import SCHEMA
 from tests.bandit.test_processors import OURS, VARIANTS
 
-N = 100
+N = 200
 START = 1_760_000_000_000_000
 STAGE = """
 [stages.{name}]
@@ -45,7 +45,7 @@ STAGES = [
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 decisions of five policies, with rewards, silence and decisions that are still open."""
+    """200 decisions of five policies, with rewards, silence and decisions that are still open."""
     folder = tmp_path_factory.mktemp("bits")
     parts = [STAGE.format(name=name, policy=policy, reward=reward) for name, policy, reward in STAGES]
     (app := folder / "bits.toml").write_text('app = "bits"\ncurrency = "EUR"\n' + "".join(parts), "utf-8")
@@ -92,9 +92,9 @@ def test_a_changed_receipt_is_named(ledger: Path, tmp_path: Path) -> None:
     source = f"file:{ledger}?mode=ro"
     with closing(sqlite3.connect(source, uri=True)) as found, closing(sqlite3.connect(copy)) as to, to:
         found.backup(to)
-        (mean,) = to.execute("SELECT mean FROM decisions WHERE seq = 75").fetchone()
+        (mean,) = to.execute("SELECT mean FROM decisions WHERE seq = 150").fetchone()
         off = np.nextafter(np.frombuffer(mean, "<f8"), np.inf)
-        to.execute("UPDATE decisions SET mean = ? WHERE seq = 75", (off.astype("<f8").tobytes(),))
+        to.execute("UPDATE decisions SET mean = ? WHERE seq = 150", (off.astype("<f8").tobytes(),))
         to.execute("DELETE FROM commits")  # else the digest of the commit finds it, whatever receipts say
         CommitChain(SCHEMA).seal(to)
     command = [
@@ -107,7 +107,7 @@ def test_a_changed_receipt_is_named(ledger: Path, tmp_path: Path) -> None:
         f"sqlite:///{copy}",
         "--receipts",
     ]
-    for last, status, said in (("24", 0, "receipts: 0 of 24 differ"), ("30", 1, "receipts: 1 of 30 differ")):
+    for last, status, said in (("49", 0, "receipts: 0 of 49 differ"), ("60", 1, "receipts: 1 of 60 differ")):
         done = subprocess.run([*command, last], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (status, said)
     assert "DIFFERENT in mean" in done.stdout
